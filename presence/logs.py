@@ -1,0 +1,91 @@
+"""Logs: structlog in front, one line per event on standard error, JSON or for a person.
+
+Lines of the libraries (standard library loggers) take the same way and look the same. Writing happens
+in a thread of its own behind a bounded queue, so that a blocked pipe never stalls the event loop:
+what does not fit is dropped and counted. Secrets are kept out at the source: they are typed
+(`SecretStr`, fields without repr), and exceptions are rendered without local variables.
+"""
+
+import atexit
+import logging
+import queue
+import sys
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any, Literal, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+Format = Literal["json", "console", "auto"]
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+QUEUE_LINES = 10_000
+
+# Libraries whose info lines repeat what ours say.
+_QUIET = ("websockets", "uvicorn.access", "uvicorn.error", "aiosqlite", "alembic", "asyncio")
+
+
+class BoundedQueueHandler(QueueHandler):
+    """Never waits for the reader of the log; `dropped` counts what was lost by that."""
+
+    def __init__(self, lines: "queue.Queue[Any]") -> None:
+        super().__init__(lines)
+        self.dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """The record goes to a thread of this process: it needs no flattening into text here."""
+        return record
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A logger that names its module as `logger`."""
+    return cast(FilteringBoundLogger, structlog.get_logger(name))
+
+
+def configure(level: str = "info", style: Format = "auto", stream: TextIO | None = None) -> None:
+    """Sets up logging for the process. `auto` is `console` where the stream is a terminal, else `json`."""
+    stream = stream or sys.stderr
+    console = style == "console" or (style == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+        if not console
+        else _plain_traceback,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            if console
+            else structlog.processors.JSONRenderer(),
+        ],
+    )
+    output = logging.StreamHandler(stream)
+    output.setFormatter(formatter)
+    lines: queue.Queue[Any] = queue.Queue(QUEUE_LINES)
+    listener = QueueListener(lines, output)
+    listener.start()
+    atexit.register(listener.stop)
+    logging.basicConfig(level=LEVELS[level], handlers=[BoundedQueueHandler(lines)], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _plain_traceback(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Leaves the exception to the console renderer, which prints it without local variables."""
+    return event

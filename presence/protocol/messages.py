@@ -1,0 +1,155 @@
+"""The messages, as frozen values. What each means and when it may be said: the package's docstring."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from presence.domain.delivery import FinalState
+from presence.domain.events import MAX_SUBJECT_LENGTH
+from presence.domain.ids import UUID_PATTERN
+from presence.domain.webhook import MAX_URI_LENGTH
+
+Uuid = Annotated[str, StringConstraints(pattern=UUID_PATTERN, max_length=36)]
+Milliseconds = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:\-]*$", max_length=64)]
+Text = Annotated[str, StringConstraints(max_length=256)]
+
+
+class Message(BaseModel):
+    """Common to all: immutable, unknown fields ignored, numbers finite."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Hello(Message):
+    """`credit`: how many fires the agent takes that it has not answered. `epoch` grows with every connection."""
+
+    type: Literal["hello"] = "hello"
+    versions: Annotated[tuple[Count, ...], Field(min_length=1, max_length=16)]
+    instance: Uuid
+    epoch: Count
+    credit: Annotated[int, Field(strict=True, ge=1, le=10_000)]
+    agent_version: Token
+    host: Text = ""
+    platform: Token = ""
+
+
+class Holding(Message):
+    """Ids that the agent accepted and whose report is not acknowledged."""
+
+    type: Literal["holding"] = "holding"
+    ids: Annotated[tuple[Uuid, ...], Field(max_length=5000)]
+
+
+class Ready(Message):
+    type: Literal["ready"] = "ready"
+
+
+class Accepted(Message):
+    type: Literal["accepted"] = "accepted"
+    id: Uuid
+
+
+class Busy(Message):
+    type: Literal["busy"] = "busy"
+    id: Uuid
+    reason: Literal["journal_full", "journal_failed", "draining", "paused"]
+    retry_in: Milliseconds
+
+
+class AttemptRecord(Message):
+    """One attempt, built from enumerations and numbers only. `ago`: milliseconds before the report was made."""
+
+    number: Count
+    ago: Milliseconds
+    took: Milliseconds
+    status: Annotated[int, Field(strict=True, ge=100, le=999)] | None = None
+    phase: Token | None = None
+    fault: Token | None = None
+    reason: Token | None = None
+    address: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]*$", max_length=64)] | None = None
+
+
+class Report(Message):
+    """How a delivery ended. `attempts` counts all; `log` holds the first and the latest of them."""
+
+    type: Literal["report"] = "report"
+    id: Uuid
+    state: FinalState
+    reason: Token
+    attempts: Count
+    settled_ago: Milliseconds
+    log: Annotated[tuple[AttemptRecord, ...], Field(max_length=64)] = ()
+
+
+class CanaryEcho(Message):
+    type: Literal["canary_echo"] = "canary_echo"
+    nonce: Token
+
+
+class Paused(Message):
+    """`remaining`: for how long; absent: until further notice; zero: the pause has ended."""
+
+    type: Literal["paused"] = "paused"
+    remaining: Milliseconds | None = None
+
+
+class Draining(Message):
+    type: Literal["draining"] = "draining"
+
+
+class Welcome(Message):
+    """`server_time`: milliseconds since the Unix epoch, to measure the agent's clock offset with."""
+
+    type: Literal["welcome"] = "welcome"
+    version: Count
+    canary_every: Milliseconds
+    lease: Milliseconds
+    server_time: Milliseconds
+
+
+class Fire(Message):
+    """One delivery. `age`: how long ago the event happened; `max_age`: from when on it is not attempted any more."""
+
+    type: Literal["fire"] = "fire"
+    id: Uuid
+    webhook_id: Uuid
+    event: Token
+    subject_id: Annotated[str, StringConstraints(max_length=MAX_SUBJECT_LENGTH)]
+    uri: Annotated[str, StringConstraints(max_length=MAX_URI_LENGTH)]
+    method: Literal["GET", "POST", "PUT"] = "GET"
+    age: Milliseconds = 0
+    max_age: Milliseconds
+
+
+class Cancel(Message):
+    type: Literal["cancel"] = "cancel"
+    id: Uuid
+
+
+class ReportAck(Message):
+    type: Literal["report_ack"] = "report_ack"
+    id: Uuid
+
+
+class Canary(Message):
+    type: Literal["canary"] = "canary"
+    nonce: Token
+
+
+class NewKey(Message):
+    """The one message with a secret; its repr hides it."""
+
+    type: Literal["new_key"] = "new_key"
+    key: Annotated[str, StringConstraints(min_length=16, max_length=256), Field(repr=False)]
+
+
+class GoAway(Message):
+    type: Literal["go_away"] = "go_away"
+    reason: Token
+    delay: Milliseconds
+
+
+AgentMessage = Hello | Holding | Ready | Accepted | Busy | Report | CanaryEcho | Paused | Draining
+ControlPlaneMessage = Welcome | Fire | Cancel | ReportAck | Canary | NewKey | GoAway

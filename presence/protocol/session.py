@@ -1,0 +1,217 @@
+"""The two ends of a session as state machines without I/O: frames in, messages and frames out.
+
+    greeting --welcome--> stating --ready--> ready --draining--> draining --> closed
+
+`receive(frame)` gives the messages that the state allows, in order, and raises ProtocolViolation for
+the others (the session is closed then, and so must be the connection, with the code it carries).
+`say(message)` queues; `outgoing()` takes what is queued, as frames.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from presence.errors import CloseCode, ProtocolViolation
+from presence.protocol import HOLDING_PAGE, VERSIONS
+from presence.protocol.codec import Decoder, Unknown, UnreadableFire, encode, from_agent, from_control_plane
+from presence.protocol.messages import (
+    Accepted,
+    AgentMessage,
+    Busy,
+    Canary,
+    CanaryEcho,
+    Cancel,
+    ControlPlaneMessage,
+    Draining,
+    Fire,
+    GoAway,
+    Hello,
+    Holding,
+    NewKey,
+    Paused,
+    Ready,
+    Report,
+    ReportAck,
+    Welcome,
+)
+
+
+class SessionState(StrEnum):
+    GREETING = "greeting"
+    STATING = "stating"
+    READY = "ready"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+_S = SessionState
+_Allowed = Mapping[SessionState, tuple[type[BaseModel], ...]]
+
+# What each side may say in each state. The other side checks the same table, so the two cannot drift.
+AGENT_SAYS: _Allowed = {
+    _S.GREETING: (Hello,),
+    _S.STATING: (Holding, Ready, CanaryEcho, Paused, Draining),
+    _S.READY: (Accepted, Busy, Report, CanaryEcho, Paused, Draining),
+    _S.DRAINING: (Accepted, Busy, Report, CanaryEcho, Paused),
+    _S.CLOSED: (),
+}
+CONTROL_PLANE_SAYS: _Allowed = {
+    _S.GREETING: (Welcome, GoAway),
+    _S.STATING: (Cancel, Canary, NewKey, GoAway, ReportAck),
+    _S.READY: (Fire, Cancel, Canary, NewKey, GoAway, ReportAck),
+    _S.DRAINING: (Cancel, Canary, NewKey, GoAway, ReportAck),
+    _S.CLOSED: (),
+}
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Session(Generic[M]):
+    """What both ends share: the state, the queue of outgoing messages, the check of incoming ones."""
+
+    def __init__(self, decoder: Decoder[M]) -> None:
+        self.state = SessionState.GREETING
+        self._decoder = decoder
+        self._queue: list[BaseModel] = []
+        self._noted: set[str] = set()
+
+    def outgoing(self) -> list[str]:
+        """Takes what is to be sent, as frames. The caller sends all of it, in order, or drops the connection."""
+        queue, self._queue = self._queue, []
+        return list(encode(queue))
+
+    def close(self) -> None:
+        """The connection is gone; nothing can be said or heard any more."""
+        self.state = SessionState.CLOSED
+        self._queue.clear()
+
+    def _receive(self, frame: str | bytes) -> list[M | Unknown | UnreadableFire]:
+        try:
+            return [item for item in self._decoder.decode(frame) if self._is_heard(item)]
+        except ProtocolViolation:
+            self.close()
+            raise
+
+    def _is_heard(self, item: object) -> bool:
+        """Runs the state machine for one incoming item; an unknown type is heard of once."""
+        if isinstance(item, Unknown):
+            new = item.type not in self._noted and len(self._noted) < 100
+            self._noted.add(item.type) if new else None
+            return new
+        self._advance(item)
+        return True
+
+    def _advance(self, item: object) -> None:
+        raise AssertionError("each end has its own")
+
+    def _refuse(self, item: object) -> ProtocolViolation:
+        kind = "fire" if isinstance(item, UnreadableFire) else getattr(item, "type", "message")
+        return ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"'{kind}' is not allowed while {self.state}")
+
+
+class AgentSession(_Session[ControlPlaneMessage]):
+    """The agent's end. Made for one connection; starts with Hello in its queue."""
+
+    def __init__(self, hello: Hello) -> None:
+        super().__init__(from_control_plane)
+        self._credit = hello.credit
+        self._versions = hello.versions
+        self._unanswered: set[str] = set()
+        self._queue.append(hello)
+
+    def receive(self, frame: str | bytes) -> list[ControlPlaneMessage | Unknown | UnreadableFire]:
+        return self._receive(frame)
+
+    def hold(self, ids: list[str]) -> None:
+        """States ids that are held, in pages."""
+        for start in range(0, len(ids), HOLDING_PAGE):
+            self.say(Holding(ids=tuple(ids[start : start + HOLDING_PAGE])))
+
+    def say(self, message: AgentMessage) -> None:
+        """Queues the message. Saying what the state does not allow is a defect of the caller: AssertionError."""
+        assert isinstance(message, AGENT_SAYS[self.state]), f"{message.type} while {self.state}"
+        if isinstance(message, Accepted | Busy | Report):
+            self._unanswered.discard(message.id)
+        elif isinstance(message, Ready):
+            self.state = SessionState.READY
+        elif isinstance(message, Draining):
+            self.state = SessionState.DRAINING
+        self._queue.append(message)
+
+    def _advance(self, item: object) -> None:
+        if isinstance(item, Fire | UnreadableFire):
+            self._count_fire(item)
+            return
+        if not isinstance(item, CONTROL_PLANE_SAYS[self.state]):
+            raise self._refuse(item)
+        if isinstance(item, Welcome):
+            if item.version not in self._versions:
+                raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"version {item.version} was not offered")
+            self.state = SessionState.STATING
+
+    def _count_fire(self, fire: Fire | UnreadableFire) -> None:
+        # While draining a fire may already have been on its way; it is answered with busy.
+        if self.state not in (SessionState.READY, SessionState.DRAINING):
+            raise self._refuse(fire)
+        if fire.id not in self._unanswered and len(self._unanswered) >= self._credit:
+            raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"more than {self._credit} unanswered fires")
+        self._unanswered.add(fire.id)
+
+
+class ControlPlaneSession(_Session[AgentMessage]):
+    """The control plane's end. `unanswered`: ids fired in this session, not accepted, busy or reported."""
+
+    def __init__(self) -> None:
+        super().__init__(from_agent)
+        self.hello: Hello | None = None
+        self.unanswered: set[str] = set()
+
+    def receive(self, frame: str | bytes) -> list[AgentMessage | Unknown | UnreadableFire]:
+        return self._receive(frame)
+
+    @property
+    def free_credit(self) -> int:
+        """How many fires the agent would take now; zero unless the session is ready."""
+        if self.state is not SessionState.READY or self.hello is None:
+            return 0
+        return self.hello.credit - len(self.unanswered)
+
+    def say(self, message: ControlPlaneMessage) -> None:
+        """Queues the message. Saying what the state does not allow is a defect of the caller: AssertionError."""
+        assert isinstance(message, CONTROL_PLANE_SAYS[self.state]), f"{message.type} while {self.state}"
+        if isinstance(message, Welcome):
+            assert self.hello is not None, "welcome before hello"
+            self.state = SessionState.STATING
+        elif isinstance(message, Fire):
+            assert self.free_credit > 0, "fire without credit"
+            self.unanswered.add(message.id)
+        self._queue.append(message)
+
+    def _advance(self, item: object) -> None:
+        if not isinstance(item, AGENT_SAYS[self.state]):
+            raise self._refuse(item)
+        match item:
+            case Hello():
+                self._greet(item)
+            case Ready():
+                self.state = SessionState.READY
+            case Draining():
+                self.state = SessionState.DRAINING
+            case Accepted(id=answered) | Busy(id=answered) | Report(id=answered):
+                self.unanswered.discard(answered)
+
+    def _greet(self, hello: Hello) -> None:
+        if self.hello is not None:
+            raise self._refuse(hello)
+        if common_version(hello) is None:
+            raise ProtocolViolation(
+                CloseCode.VERSION_UNSUPPORTED, f"agent speaks {list(hello.versions)}, we speak {list(VERSIONS)}"
+            )
+        self.hello = hello
+
+
+def common_version(hello: Hello) -> int | None:
+    """The highest version that both sides speak."""
+    return max(set(hello.versions) & set(VERSIONS), default=None)
