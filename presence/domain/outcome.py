@@ -45,6 +45,7 @@ class Reason(StrEnum):
     TOO_OLD = "too_old"
     STATUS_FINAL = "status_final"
     DELIVERED = "delivered"
+    CANCELLED = "cancelled"
     POISON = "poison"
 
 

@@ -82,6 +82,11 @@ class _Session(Generic[M]):
         queue, self._queue = self._queue, []
         return list(encode(queue))
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued."""
+        return not self._queue
+
     def close(self) -> None:
         """The connection is gone; nothing can be said or heard any more."""
         self.state = SessionState.CLOSED

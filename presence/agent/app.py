@@ -1,0 +1,117 @@
+"""The daemon: opens the resources, starts the stages, drains. The composition root; it holds no rule of its own."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from presence import __version__
+from presence.agent.deliver import Deliver
+from presence.agent.health import notify
+from presence.agent.http import Http
+from presence.agent.intake import Intake
+from presence.agent.journal import Journal, open_journal
+from presence.agent.link import Identity, Link
+from presence.agent.reporter import Reporter
+from presence.agent.settings import AgentSettings
+from presence.agent.worker import AttemptLog, Worker
+from presence.clock import SystemClock
+from presence.logs import get_logger
+
+log = get_logger(__name__)
+
+CREDIT = 512
+"""Fires that the control plane may send ahead of our answers: enough to fill a commit, little memory."""
+PRUNE_EVERY = 600.0
+MEMORY = (24 * 3600 + 60) * 1000
+"""How much longer than its greatest age a delivered id is remembered: lease and a day, in milliseconds."""
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's event loop where the extra `fast` is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def run(settings: AgentSettings) -> None:
+    """Runs the daemon until SIGTERM or SIGINT. Raises PresenceError where it cannot start."""
+    settings.control_plane.address()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(settings))
+
+
+async def _run(settings: AgentSettings) -> None:
+    stop, hurry = _stop_events()
+    clock = SystemClock()
+    path = settings.journal.location()
+    async with (
+        open_journal(path, clock, settings.journal.max_deliveries) as journal,
+        Http(settings.delivery, settings.egress.policy()) as http,
+    ):
+        identity = Identity(journal.instance, journal.next_epoch, journal.held)
+        link = Link(settings.control_plane, identity, clock, CREDIT, on_ready=journal.settled.set)
+        deliver = Deliver(http, settings.retry.policy(), clock, headers={})
+        intake = Intake(link, journal, settings.retry.policy().deadline)
+        worker = Worker(journal, deliver, settings.delivery.max_in_flight, AttemptLog())
+        reporter = Reporter(link, journal)
+        log.info("started", version=__version__, instance=journal.instance, journal=str(path))
+        notify("READY=1", "STATUS=running")
+        async with asyncio.TaskGroup() as stages:
+            working = stages.create_task(worker.run(), name="worker")
+            others = [
+                stages.create_task(link.run(), name="link"),
+                stages.create_task(intake.run(), name="intake"),
+                stages.create_task(reporter.run(), name="reporter"),
+                stages.create_task(_prune(journal, int(settings.journal.retention * 1000)), name="prune"),
+            ]
+            await stop.wait()
+            notify("STOPPING=1", "STATUS=draining")
+            log.info("draining", grace_s=settings.delivery.grace)
+            intake.drain()
+            link.drain()
+            worker.drain()
+            finished = await _within(settings.delivery.grace, hurry, _finish(working, reporter))
+            for stage in (working, *others):
+                stage.cancel()
+    log.info("stopped", finished=finished)
+
+
+async def _finish(working: asyncio.Task[None], reporter: Reporter) -> None:
+    await asyncio.wait([working])
+    await reporter.finish()
+
+
+async def _within(seconds: float, hurry: asyncio.Event, finish: Coroutine[Any, Any, None]) -> bool:
+    """Whether the work was finished before the grace period ended or someone asked to hurry."""
+    finishing = asyncio.create_task(finish, name="finish")
+    hurrying = asyncio.create_task(hurry.wait(), name="hurry")
+    try:
+        await asyncio.wait([finishing, hurrying], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return finishing.done()
+    finally:
+        for task in (finishing, hurrying):
+            task.cancel()
+        await asyncio.gather(finishing, hurrying, return_exceptions=True)
+
+
+async def _prune(journal: Journal, retention: int) -> None:
+    while True:
+        while await journal.prune(retention, MEMORY) == 1000:
+            pass
+        await asyncio.sleep(PRUNE_EVERY)
+
+
+def _stop_events() -> tuple[asyncio.Event, asyncio.Event]:
+    """The first SIGTERM or SIGINT sets the first event, the next one the second."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop, hurry

@@ -1,0 +1,258 @@
+"""The link: one loop for the first and every later connection; it never gives up. The only importer of websockets.
+
+    offline -> connecting -> online -> draining
+
+What a failure means: `presence.agent.failures`.
+Backoff is random (full jitter) below a bound that doubles from 1 s to 60 s, from the first retry on, and
+starts anew only after a connection was up for a minute.
+"""
+
+import asyncio
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import websockets.asyncio.client as ws
+from websockets.typing import Subprotocol
+
+from presence import __version__
+from presence.agent.failures import EXPECTED, Cause, Failure, GoneAway, classify, first
+from presence.agent.settings import ControlPlane
+from presence.clock import Clock
+from presence.errors import CloseCode, ProtocolViolation
+from presence.logs import get_logger
+from presence.protocol import MAX_FRAME_BYTES, SUBPROTOCOL, VERSIONS
+from presence.protocol.codec import Unknown, UnreadableFire
+from presence.protocol.messages import (
+    AgentMessage,
+    Canary,
+    Cancel,
+    Draining,
+    Fire,
+    GoAway,
+    Hello,
+    NewKey,
+    Ready,
+    ReportAck,
+    Welcome,
+)
+from presence.protocol.session import AgentSession, SessionState
+
+# A redirect would carry the key elsewhere; 1 means none (0 breaks every connect).
+ws.MAX_REDIRECTS = 1
+
+log = get_logger(__name__)
+
+OPEN_TIMEOUT = 20.0
+SEND_TIMEOUT = 10.0
+FIRST_BACKOFF, LONGEST_BACKOFF, STABLE = 1.0, 60.0, 60.0
+KEY_LOOK = 1.0
+
+Command = Fire | UnreadableFire | Cancel | Canary
+
+
+class LinkState(StrEnum):
+    OFFLINE = "offline"
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the link asks of the journal."""
+
+    instance: str
+    next_epoch: Callable[[], Awaitable[int]]
+    held: Callable[[], Awaitable[list[str]]]
+
+
+class Link:
+    """Connects, keeps the session, hands commands to `inbox` and acknowledged reports to `acknowledged`.
+
+    `sessions` counts the sessions that became ready; `on_ready` is called whenever it grows.
+    """
+
+    def __init__(
+        self, settings: ControlPlane, identity: Identity, clock: Clock, credit: int, on_ready: Callable[[], None]
+    ) -> None:
+        self.inbox: asyncio.Queue[Command] = asyncio.Queue()
+        self.acknowledged: asyncio.Queue[str] = asyncio.Queue()
+        self.sessions = 0
+        self.state = LinkState.OFFLINE
+        self._settings = settings
+        self._identity = identity
+        self._clock = clock
+        self._credit = credit
+        self._on_ready = on_ready
+        self._session: AgentSession | None = None
+        self._outgoing = asyncio.Event()
+        self._last: Failure | None = None
+        self._silence = OPEN_TIMEOUT
+
+    def say(self, message: AgentMessage) -> bool:
+        """Queues the message for the session. False if none is ready: then the journal keeps what is to be said."""
+        if self._session is None or self._session.state not in (SessionState.READY, SessionState.DRAINING):
+            return False
+        self._session.say(message)
+        self._outgoing.set()
+        return True
+
+    def drain(self) -> None:
+        """Asks for no more fires; reports still go out."""
+        if self.state is LinkState.ONLINE and self.say(Draining()):
+            self._change(LinkState.DRAINING)
+
+    async def run(self) -> None:
+        """Connects for ever; ends by cancellation, which closes the connection politely."""
+        bound = FIRST_BACKOFF
+        while True:
+            started = self._clock.elapsed()
+            failure = await self._connect()
+            if self._clock.elapsed() - started > STABLE * 1000:
+                bound = FIRST_BACKOFF
+            wait = failure.wait if failure.wait is not None else random.random() * bound  # noqa: S311 - jitter
+            self._change(LinkState.OFFLINE, failure, wait)
+            await self._pause(wait, failure)
+            bound = min(bound * 2, LONGEST_BACKOFF)
+
+    async def _connect(self) -> Failure:
+        """One connection from dialling to its end; a fresh connection object, name resolution and key each time."""
+        self._change(LinkState.CONNECTING)
+        try:
+            key = self._settings.read_key()
+            async with asyncio.timeout(OPEN_TIMEOUT):
+                connection = await ws.connect(
+                    self._settings.address(),
+                    subprotocols=[Subprotocol(SUBPROTOCOL)],
+                    additional_headers={"Authorization": f"Bearer {key}"},
+                    user_agent_header=f"Presence/{__version__}",
+                    compression=None,
+                    max_size=MAX_FRAME_BYTES,
+                    proxy=None,
+                    ping_interval=20,
+                    ping_timeout=10,
+                    open_timeout=None,
+                    close_timeout=5,
+                )
+        except EXPECTED as error:
+            return classify(error)
+        try:
+            return await self._converse(connection)
+        finally:
+            self._session = None
+            await _close(connection)
+
+    async def _converse(self, connection: ws.ClientConnection) -> Failure:
+        self._session = session = AgentSession(await self._hello())
+        self._silence = OPEN_TIMEOUT
+        self._outgoing.set()
+        try:
+            async with asyncio.TaskGroup() as directions:
+                directions.create_task(self._write(connection, session), name="link-write")
+                await self._read(connection, session)
+        except ExceptionGroup as group:
+            error = first(group)
+            if isinstance(error, ProtocolViolation):
+                await _close(connection, error.close_code, error.reason)
+            elif not isinstance(error, EXPECTED):
+                raise
+            return classify(error)
+        raise AssertionError("a session ends with a failure")
+
+    async def _hello(self) -> Hello:
+        return Hello(
+            versions=VERSIONS,
+            instance=self._identity.instance,
+            epoch=await self._identity.next_epoch(),
+            credit=self._credit,
+            agent_version=__version__,
+            host=socket.gethostname()[:256],
+            platform="linux_x64",
+        )
+
+    async def _write(self, connection: ws.ClientConnection, session: AgentSession) -> None:
+        while True:
+            await self._outgoing.wait()
+            frames = session.outgoing()
+            for frame in frames:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await connection.send(frame)
+            if session.idle:
+                self._outgoing.clear()
+
+    async def _read(self, connection: ws.ClientConnection, session: AgentSession) -> None:
+        while True:
+            async with asyncio.timeout(self._silence):
+                frame = await connection.recv()
+            for message in session.receive(frame):
+                await self._take(message, session)
+
+    async def _take(self, message: Any, session: AgentSession) -> None:
+        match message:
+            case Fire() | UnreadableFire() | Cancel() | Canary():
+                self.inbox.put_nowait(message)
+            case ReportAck(id=delivery):
+                self.acknowledged.put_nowait(delivery)
+            case Welcome():
+                await self._state_holding(message, session)
+            case GoAway():
+                raise GoneAway(message)
+            case NewKey():
+                log.warning("key offered, but this version does not rotate keys", remedy="install the key by hand")
+            case Unknown(type=kind):
+                log.warning("unknown message ignored", type=kind)
+
+    async def _state_holding(self, welcome: Welcome, session: AgentSession) -> None:
+        self._silence = max(OPEN_TIMEOUT, 3 * welcome.canary_every / 1000)
+        session.hold(await self._identity.held())
+        session.say(Ready())
+        self._outgoing.set()
+        self.sessions += 1
+        self._change(LinkState.ONLINE)
+        self._on_ready()
+
+    async def _pause(self, wait: float, failure: Failure) -> None:
+        """Waits; a key file that changes ends the wait for a better key."""
+        file = self._settings.credential_file() if failure.cause is Cause.AUTH else None
+        if file is None:
+            await asyncio.sleep(wait)
+            return
+        before, until = _signature(file), self._clock.elapsed() + wait * 1000
+        while self._clock.elapsed() < until and _signature(file) == before:  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(KEY_LOOK)
+
+    def _change(self, state: LinkState, failure: Failure | None = None, wait: float = 0.0) -> None:
+        """The one setter of the state; one log line for each change that says something new."""
+        self.state = state
+        if state is LinkState.CONNECTING:
+            log.debug("link", state=state.value, url=self._settings.address())
+            return
+        if failure is None:
+            log.info("link", state=state.value, url=self._settings.address())
+            self._last = None
+            return
+        line = log.debug if failure == self._last else log.warning
+        line("link", state=state.value, cause=failure.cause.value, reason=failure.reason, retry_in=round(wait, 1))
+        self._last = failure
+
+
+def _signature(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+async def _close(connection: ws.ClientConnection, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+    """Closes within a bound; a peer that does not answer is cut off."""
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT):
+            await connection.close(code, reason[:100])
+    except TimeoutError:
+        connection.transport.abort()

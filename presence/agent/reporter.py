@@ -1,0 +1,88 @@
+"""The stage that tells how deliveries ended: settled -> Report -> acknowledged -> marked in the journal."""
+
+import asyncio
+
+from presence.agent.journal import Journal, LogEntry, Settled
+from presence.agent.link import Link
+from presence.logs import get_logger
+from presence.protocol.messages import AttemptRecord, Report
+
+log = get_logger(__name__)
+
+WINDOW = 500
+"""Reports that wait for their acknowledgement at the most."""
+
+
+class Reporter:
+    """Reports what the journal holds as ended, anew in every session, until it is acknowledged."""
+
+    def __init__(self, link: Link, journal: Journal) -> None:
+        self._link = link
+        self._journal = journal
+        self._session = 0
+        self._order = 0
+        self._waiting: set[str] = set()
+        self._acknowledged = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as directions:
+            directions.create_task(self._report_all(), name="reporter-report")
+            directions.create_task(self._mark_all(), name="reporter-mark")
+
+    async def finish(self) -> None:
+        """Returns when everything that has ended is reported and acknowledged; waits while the link is down."""
+        while await self._journal.unreported(0, 1):
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
+
+    async def _report_all(self) -> None:
+        while True:
+            await self._journal.settled.wait()
+            self._journal.settled.clear()
+            if self._link.sessions != self._session:
+                self._session, self._order = self._link.sessions, 0
+                self._waiting.clear()
+            if self._session:
+                await self._report_some()
+
+    async def _report_some(self) -> None:
+        """Reports what has ended since the last look, as far as the window allows."""
+        session = self._session
+        while (room := WINDOW - len(self._waiting)) > 0:
+            ended = await self._journal.unreported(self._order, room)
+            for settled in ended:
+                if self._link.sessions != session or not self._link.say(self._as_report(settled)):
+                    return  # the next session starts from the beginning
+                self._waiting.add(settled.id)
+                self._order = settled.order
+            if len(ended) < room:
+                return
+
+    async def _mark_all(self) -> None:
+        while True:
+            acknowledged = [await self._link.acknowledged.get()]
+            while not self._link.acknowledged.empty():
+                acknowledged.append(self._link.acknowledged.get_nowait())
+            await self._journal.mark_reported(acknowledged)
+            was_full = len(self._waiting) >= WINDOW
+            self._waiting.difference_update(acknowledged)
+            self._acknowledged.set()
+            if was_full:
+                self._journal.settled.set()
+            for delivery in acknowledged:
+                log.debug("reported", delivery=delivery)
+
+    def _as_report(self, settled: Settled) -> Report:
+        now = self._journal.now()
+        return Report(
+            id=settled.id,
+            state=settled.state,
+            reason=settled.reason,
+            attempts=settled.attempts,
+            settled_ago=max(0, now - settled.settled_at),
+            log=tuple(_record(entry, now) for entry in settled.log),
+        )
+
+
+def _record(entry: LogEntry, now: int) -> AttemptRecord:
+    return AttemptRecord.model_validate({**entry, "ago": max(0, now - entry["at"])})

@@ -1,0 +1,180 @@
+"""The agent's settings. Frozen; loaded once; every option is described in `config/agent.toml`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
+
+from presence.configuration import Section, load
+from presence.domain.egress import EgressPolicy, parse_rule
+from presence.domain.retry import RetryPolicy
+from presence.errors import ConfigurationError
+from presence.protocol import AGENT_PATH
+
+DEFAULT_FILE = Path("/etc/presence/agent.toml")
+CREDENTIAL = "presence.key"
+"""Name of the key in systemd's credentials directory (`LoadCredential=presence.key:...`)."""
+
+_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+_SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
+
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
+
+
+def _checked_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
+    for rule in rules:
+        parse_rule(rule)
+    return rules
+
+
+Rules = Annotated[tuple[str, ...], AfterValidator(_checked_rules)]
+
+
+def state_directory() -> Path:
+    """Where the daemon keeps what must survive a restart: systemd's state directory, else the user's own."""
+    named = os.environ.get("STATE_DIRECTORY")
+    return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
+
+
+class ControlPlane(Section):
+    """How to reach the control plane and as whom."""
+
+    url: str | None = None
+    key: SecretStr | None = None
+    key_file: Path | None = None
+    allow_plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "ControlPlane":
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.scheme not in _SCHEMES or not parts.hostname:
+                raise ValueError("url must look like wss://presence.example.com")
+            if _SCHEMES[parts.scheme] == "ws" and parts.hostname not in _LOOPBACK_HOSTS and not self.allow_plaintext:
+                raise ValueError(
+                    "url is not encrypted, so the key would travel in clear; use wss://, or set"
+                    " allow_plaintext = true if you accept that"
+                )
+        if self.key is not None and self.key_file is not None:
+            raise ValueError("give either key or key_file, not both")
+        return self
+
+    def address(self) -> str:
+        """The websocket URL; a URL without a path gets the gateway's."""
+        if self.url is None:
+            raise ConfigurationError(
+                "control_plane.url is not set; write it into the settings file or set"
+                " PRESENCE_CONTROL_PLANE__URL, for example wss://presence.example.com"
+            )
+        parts = urlsplit(self.url)
+        path = parts.path if parts.path not in ("", "/") else AGENT_PATH
+        return parts._replace(scheme=_SCHEMES[parts.scheme], path=path).geturl()
+
+    def credential_file(self) -> Path | None:
+        """The file that holds the key: the configured one, else systemd's credential; None if `key` is set."""
+        if self.key is not None:
+            return None
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if self.key_file is None and directory and (Path(directory) / CREDENTIAL).exists():
+            return Path(directory) / CREDENTIAL
+        return self.key_file
+
+    def read_key(self) -> str:
+        """The presence key, read afresh: bare, or in the JSON form that `NewKey` returns."""
+        file = self.credential_file()
+        if self.key is not None:
+            return self.key.get_secret_value()
+        if file is None:
+            raise ConfigurationError(
+                "no presence key; set control_plane.key_file to the file that NewKey returned,"
+                " or PRESENCE_CONTROL_PLANE__KEY"
+            )
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not text"
+            raise ConfigurationError(f"{file}: the presence key cannot be read: {reason}") from None
+        if text.startswith("{"):
+            try:
+                text = str(json.loads(text)["Key"])
+            except (ValueError, KeyError):
+                raise ConfigurationError(f"{file}: the key file is JSON, but has no 'Key'; download it again") from None
+        if not text or not text.isascii() or not text.isprintable():
+            raise ConfigurationError(f"{file}: the key file is empty or damaged; download it again")
+        return text
+
+
+class Egress(Section):
+    """What the agent may reach."""
+
+    default: Literal["private", "deny"] = "private"
+    allow: Rules = ()
+    deny: Rules = ()
+
+    def policy(self) -> EgressPolicy:
+        return EgressPolicy(self.default, tuple(map(parse_rule, self.allow)), tuple(map(parse_rule, self.deny)))
+
+
+class Delivery(Section):
+    """Bounds of the requests. Times in seconds."""
+
+    max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 64
+    connect_timeout: Seconds = 5.0
+    attempt_timeout: Seconds = 30.0
+    max_response_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
+    grace: Seconds = 20.0
+
+
+class Retry(Section):
+    """When a failed attempt is repeated. Times in seconds."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 12
+    initial: Seconds = 1.0
+    maximum: Seconds = 900.0
+    deadline: Seconds = 86_400.0
+
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            max_attempts=self.max_attempts,
+            initial=int(self.initial * 1000),
+            maximum=int(self.maximum * 1000),
+            deadline=int(self.deadline * 1000),
+        )
+
+
+class Journal(Section):
+    """The durable record. `retention` in seconds; `path` unset: `journal.db` in the state directory."""
+
+    path: Path | None = None
+    retention: Seconds = 7 * 86_400.0
+    max_deliveries: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+
+    def location(self) -> Path:
+        return self.path or state_directory() / "journal.db"
+
+
+class Log(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class AgentSettings(BaseSettings):
+    """All of it; a command that needs more than the defaults says what is missing."""
+
+    control_plane: ControlPlane = ControlPlane()
+    egress: Egress = Egress()
+    delivery: Delivery = Delivery()
+    retry: Retry = Retry()
+    journal: Journal = Journal()
+    log: Log = Log()
+
+
+def load_settings(config: Path | None = None) -> AgentSettings:
+    """The settings from the file and the environment; raises ConfigurationError."""
+    return load(AgentSettings, prefix="PRESENCE_", config=config, default=DEFAULT_FILE, foreign=("PRESENCE_CP_",))

@@ -1,0 +1,165 @@
+"""`presence test-fire`: one delivery, shown attempt by attempt."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from presence.errors import ConfigurationError, ExitCode
+
+if TYPE_CHECKING:
+    from presence.agent.journal import Claimed
+    from presence.agent.settings import AgentSettings
+    from presence.agent.testfire import Shot
+    from presence.domain.outcome import Attempt
+    from presence.domain.retry import Step
+
+ONE_SHOT_ATTEMPTS = 3
+_POLICY_REASONS = {"denied_always", "denied_by_rule", "denied_loopback", "not_allowed", "method_not_allowed"}
+_REMEDIES = {
+    "denied_always": "this address is never reached (link-local, metadata, multicast, embedded IPv4)",
+    "denied_by_rule": "a deny rule of [egress] matches it",
+    "denied_loopback": 'loopback needs a rule that names it by address: [egress] allow = ["127.0.0.1"]',
+    "not_allowed": "no rule of [egress] allows it: add the name, address or CIDR to allow",
+    "method_not_allowed": "this agent sends GET only",
+    "subject_invalid": "the subject id cannot be put into a URI",
+}
+
+
+@click.command("test-fire")
+@click.argument("uri")
+@click.option("--subject-id", required=True, help="Replaces {SubjectId}.")
+@click.option("--method", default="GET", show_default=True, type=click.Choice(["GET", "POST", "PUT"]))
+@click.option("--header", "headers", multiple=True, metavar="K=V", help="Extra header; K=@FILE reads the value.")
+@click.option("--max-attempts", type=click.IntRange(1, 1000), help="At most this many attempts (default: 3).")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: /etc/presence/agent.toml).")
+@click.option("--dry-run", is_flag=True, help="Explain what would happen; send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def command(
+    uri: str,
+    subject_id: str,
+    method: str,
+    headers: tuple[str, ...],
+    max_attempts: int | None,
+    config: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Send one request through the same code as the daemon, and show each attempt.
+
+    Exit code 0: delivered; 1: failed; 2: the URI or subject cannot be used; 3: refused by the egress policy.
+
+    \b
+    Example:
+      presence test-fire 'http://jenkins.corp:8080/hook/{SubjectId}' --subject-id 42 --dry-run
+    """
+    from presence import logs
+    from presence.agent.settings import load_settings
+    from presence.agent.testfire import Shot
+    from presence.domain.events import subject_fault
+    from presence.domain.template import TemplateError, parse_template
+
+    settings = _limited(load_settings(config), max_attempts)
+    logs.configure("error", settings.log.format)
+    try:
+        parse_template(uri)
+    except TemplateError as error:
+        raise click.BadParameter(str(error), param_hint="URI") from None
+    fault = subject_fault(subject_id)
+    if fault:
+        raise click.BadParameter(fault, param_hint="--subject-id")
+    shot = Shot(uri, subject_id, method, _parse_headers(headers))
+    return _explain(settings, shot, as_json) if dry_run else _fire(settings, shot, as_json)
+
+
+def _limited(settings: "AgentSettings", max_attempts: int | None) -> "AgentSettings":
+    """A person waits: without a word of theirs there are at most three attempts."""
+    attempts = max_attempts or min(settings.retry.max_attempts, ONE_SHOT_ATTEMPTS)
+    return settings.model_copy(update={"retry": settings.retry.model_copy(update={"max_attempts": attempts})})
+
+
+def _fire(settings: "AgentSettings", shot: "Shot", as_json: bool) -> int:
+    from presence.agent import testfire
+    from presence.domain.retry import RetryAfter
+
+    def show(_claimed: "Claimed", attempt: "Attempt", step: "Step") -> None:
+        if as_json:
+            return
+        if attempt.number == 1:
+            click.echo(f"{'ATTEMPT':<9}{'OUTCOME':<34}{'ADDRESS':<18}{'TOOK':>9}")
+        then = f"   next in {step.delay / 1000:.1f} s" if isinstance(step, RetryAfter) else ""
+        click.echo(f"{attempt.number:<9}{attempt.describe():<34}{attempt.address or '-':<18}{attempt.took:>6} ms{then}")
+
+    ended = asyncio.run(testfire.fire(settings, shot, show))
+    if as_json:
+        document = {"state": ended.state.value, "reason": ended.reason, "uri": shot.uri, "subject_id": shot.subject_id}
+        click.echo(json.dumps({**document, "attempts": ended.log}))
+    else:
+        click.echo(f"{ended.state.value}: {_REMEDIES.get(ended.reason, ended.reason)}")
+    return _exit_code(ended.state.value, ended.reason)
+
+
+def _explain(settings: "AgentSettings", shot: "Shot", as_json: bool) -> int:
+    from presence.agent import testfire
+
+    found = asyncio.run(testfire.explain(settings, shot))
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "sent": False}))
+    else:
+        for line in _as_text(found, shot, settings):
+            click.echo(line)
+    if found.refused:
+        return _exit_code("refused", found.refused.value)
+    return ExitCode.FAILED if found.fault else ExitCode.SUCCESS
+
+
+def _as_text(found: Any, shot: "Shot", settings: "AgentSettings") -> list[str]:
+    lines = [f"{'request':<12}{shot.method} {found.uri or '-'}", f"{'host':<12}{found.host} port {found.port}"]
+    lines += [
+        f"{'address':<12}{verdict.address}  {'allowed' if verdict.allowed else 'refused'}: {verdict.because}"
+        for verdict in found.verdicts
+    ]
+    if found.fault:
+        lines.append(f"{'address':<12}none: {found.fault}")
+    waits = ", ".join(f"{wait:g}" for wait in found.longest_waits) or "none"
+    lines.append(f"{'attempts':<12}{settings.retry.max_attempts}; longest waits between them in s: {waits}")
+    if found.refused:
+        lines.append(f"{'verdict':<12}refused: {_REMEDIES.get(found.refused.value, found.refused.value)}")
+    else:
+        lines.append(f"{'verdict':<12}{'would fail now' if found.fault else 'would be sent'}")
+    return [*lines, "nothing was sent"]
+
+
+def _exit_code(state: str, reason: str) -> int:
+    if state == "succeeded":
+        return ExitCode.SUCCESS
+    return ExitCode.REFUSED if reason in _POLICY_REASONS else ExitCode.FAILED
+
+
+def _parse_headers(texts: tuple[str, ...]) -> dict[str, str]:
+    headers = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not _is_token(name):
+            raise click.BadParameter(f"'{name}' is not NAME=VALUE with a header name", param_hint="--header")
+        if name.lower() in {"host", "content-length", "transfer-encoding", "connection"}:
+            raise click.BadParameter(f"'{name}' is set by the agent itself", param_hint="--header")
+        if value.startswith("@"):
+            try:
+                value = Path(value[1:]).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"--header {name}: {value[1:]} cannot be read: {error}") from None
+        if not (value.isascii() and value.isprintable()):
+            raise click.BadParameter(
+                f"the value of '{name}' has characters a header cannot have", param_hint="--header"
+            )
+        headers[name] = value
+    return headers
+
+
+def _is_token(name: str) -> bool:
+    """RFC 9110 section 5.6.2."""
+    return bool(name) and name.isascii() and all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name)
