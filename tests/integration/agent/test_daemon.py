@@ -1,0 +1,235 @@
+"""The agent as a process against a scripted control plane and a real target."""
+
+from pathlib import Path
+
+import pytest
+
+from presence.domain.delivery import FinalState
+from presence.protocol.messages import Accepted, Busy, CanaryEcho, Draining, Hello, Holding
+from tests.support.control_plane import ScriptedControlPlane
+from tests.support.processes import Program, agent_env
+from tests.support.target import Target, head, silence, status
+
+
+async def test_fires_reports_and_forgets_after_the_acknowledgement(tmp_path: Path) -> None:
+    async with (
+        Target() as target,
+        ScriptedControlPlane() as cloud,
+        Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent,
+    ):
+        (delivery,) = await cloud.fire(target.url())
+        (report,) = await cloud.reported(delivery)
+        assert (report.state, report.reason, report.attempts) == (FinalState.SUCCEEDED, "delivered", 1)
+        assert report.log[0].status == 204
+        assert report.log[0].address == "127.0.0.1"
+        (request,) = target.requests
+        line, headers = head(request)
+        assert line == "GET /ScanEnded/9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b HTTP/1.1"
+        assert headers["webhook-id"] == delivery
+        assert set(headers) == {"host", "user-agent", "accept", "webhook-id", "webhook-timestamp"}
+        await agent.said("reported", delivery=delivery)
+        assert await agent.stop() == 0
+
+
+async def test_accepts_before_it_attempts_and_drops_repeats(tmp_path: Path) -> None:
+    async with (
+        Target() as target,
+        ScriptedControlPlane() as cloud,
+        Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)),
+    ):
+        (delivery,) = await cloud.fire(target.url())
+        await cloud.reported(delivery)
+        kinds = [type(said) for said in cloud.heard if getattr(said, "id", "") == delivery]
+        assert kinds[0] is Accepted
+        assert cloud.session is not None
+        from tests.support.control_plane import fire
+
+        await cloud.send_again(fire(target.url(), id=delivery))
+        await cloud.until(lambda: len(cloud.reports[delivery]) == 2)
+        assert len(target.requests) == 1
+
+
+async def test_retries_survive_a_kill(tmp_path: Path) -> None:
+    async with Target(status(503, 503, 204)) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env) as agent:
+            (delivery,) = await cloud.fire(target.url())
+            await target.received(1)
+            await agent.kill()
+        async with Program("run", env=env):
+            (report,) = await cloud.reported(delivery)
+        assert report.state is FinalState.SUCCEEDED
+        assert report.attempts >= 3
+        holding = [said for said in cloud.heard if isinstance(said, Holding)]
+        assert delivery in holding[-1].ids
+
+
+async def test_an_attempt_cut_by_a_kill_is_in_the_log(tmp_path: Path) -> None:
+    async with Target(silence) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env) as agent:
+            (delivery,) = await cloud.fire(target.url())
+            await target.received(1)
+            await agent.kill()
+        target.answer = status(200)
+        async with Program("run", env=env):
+            (report,) = await cloud.reported(delivery)
+        assert [(entry.fault, entry.status) for entry in report.log] == [("interrupted", None), (None, 200)]
+
+
+async def test_reports_are_repeated_until_acknowledged(tmp_path: Path) -> None:
+    async with Target() as target, ScriptedControlPlane() as cloud:
+        cloud.acknowledges = False
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env) as agent:
+            (delivery,) = await cloud.fire(target.url())
+            await cloud.reported(delivery)
+            await agent.kill()
+        cloud.acknowledges = True
+        async with Program("run", env=env) as agent:
+            await agent.said("reported", delivery=delivery)
+        assert len(target.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://127.0.0.1:1/{Unknown}", "template_invalid"),
+        ("http://127.0.0.1:1/{SubjectId", "template_invalid"),
+        ("http://{SubjectId}/x", "template_invalid"),
+        ("ftp://127.0.0.1/x", "template_invalid"),
+        ("http://169.254.169.254/{SubjectId}", "denied_always"),
+        ("http://[::1]:80/", "denied_loopback"),
+    ],
+)
+async def test_refuses_what_it_must_not_send(tmp_path: Path, uri: str, reason: str) -> None:
+    async with ScriptedControlPlane() as cloud, Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)):
+        (delivery,) = await cloud.fire(uri)
+        (report,) = await cloud.reported(delivery)
+        assert (report.state, report.reason) == (FinalState.REFUSED, reason)
+
+
+async def test_refuses_a_subject_that_would_change_the_path(tmp_path: Path) -> None:
+    async with ScriptedControlPlane() as cloud, Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)):
+        (delivery,) = await cloud.fire("http://127.0.0.1:1/{SubjectId}", subject_id="..")
+        (report,) = await cloud.reported(delivery)
+        assert (report.state, report.reason) == (FinalState.REFUSED, "subject_invalid")
+
+
+async def test_an_unreadable_fire_is_refused_and_the_session_goes_on(tmp_path: Path) -> None:
+    async with (
+        Target() as target,
+        ScriptedControlPlane() as cloud,
+        Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)),
+    ):
+        bad = "0d9a1f1e-0000-4000-8000-000000000001"
+        await cloud.send_raw(f'{{"type":"fire","id":"{bad}","uri":7}}', '{"type":"from_the_future"}')
+        (report,) = await cloud.reported(bad)
+        assert (report.state, report.reason) == (FinalState.REFUSED, "content_invalid")
+        (delivery,) = await cloud.fire(target.url())
+        await cloud.reported(delivery)
+        assert cloud.connections == 1
+
+
+@pytest.mark.parametrize(
+    "frame", ["{", '{"type":"canary","nonce":NaN}', '{"a":1,"a":2}', "[" * 5000, '{"type":"welcome"}']
+)
+async def test_a_malformed_frame_closes_and_the_agent_comes_back(tmp_path: Path, frame: str) -> None:
+    async with (
+        Target() as target,
+        ScriptedControlPlane() as cloud,
+        Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)),
+    ):
+        await cloud.send_raw(frame)
+        await cloud.until(lambda: sum(isinstance(said, Hello) for said in cloud.heard) == 2)
+        (delivery,) = await cloud.fire(target.url())
+        await cloud.reported(delivery)
+
+
+async def test_the_canary_is_echoed(tmp_path: Path) -> None:
+    async with ScriptedControlPlane() as cloud, Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)):
+        await cloud.canary("n-1")
+        await cloud.until(lambda: CanaryEcho(nonce="n-1") in cloud.heard)
+
+
+async def test_waits_for_a_control_plane_that_is_down(tmp_path: Path) -> None:
+    async with Target() as target, ScriptedControlPlane() as cloud:
+        await cloud.stop()
+        async with Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent:
+            line = await agent.said("link", state="offline")
+            assert line["cause"] == "tcp"
+            await cloud.start()
+            (delivery,) = await cloud.fire(target.url())
+            await cloud.reported(delivery)
+
+
+async def test_a_wrong_key_is_named_and_a_new_key_file_is_noticed(tmp_path: Path) -> None:
+    key_file = tmp_path / "AppScanPresence.key"
+    key_file.write_text("wrong-key-0123456789")
+    async with ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, "", tmp_path, PRESENCE_CONTROL_PLANE__KEY_FILE=str(key_file))
+        del env["PRESENCE_CONTROL_PLANE__KEY"]
+        async with Program("run", env=env) as agent:
+            line = await agent.said("link", state="offline", cause="auth")
+            assert "key is refused" in line["reason"]
+            key_file.write_text(f'{{"Key": "{cloud.key}", "ExpiresAt": null, "WebServiceHost": "x"}}')
+            await cloud.ready()
+        assert cloud.key not in agent.text()
+
+
+async def test_sigterm_drains_and_a_second_one_stops_at_once(tmp_path: Path) -> None:
+    async with Target(silence) as target, ScriptedControlPlane() as cloud:
+        async with Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent:
+            (delivery,) = await cloud.fire(target.url())
+            await target.received(1)
+            agent._process.terminate()
+            await cloud.until(lambda: Draining() in cloud.heard)
+            assert agent._process.returncode is None
+            assert await agent.stop(timeout=5) == 0
+            assert delivery not in cloud.reports
+
+
+async def test_sigterm_finishes_what_is_under_way(tmp_path: Path) -> None:
+    async with Target(silence) as target, ScriptedControlPlane() as cloud:
+        async with Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent:
+            (delivery,) = await cloud.fire(target.url())
+            await target.received(1)
+            agent._process.terminate()
+            await cloud.until(lambda: Draining() in cloud.heard)
+            late = await cloud_fire_while_draining(cloud, target)
+            assert late.reason == "draining"
+            for writer in list(target._writers):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            (report,) = await cloud.reported(delivery)
+            assert report.state is FinalState.SUCCEEDED
+            assert await agent.exited() == 0
+
+
+async def cloud_fire_while_draining(cloud: ScriptedControlPlane, target: Target) -> Busy:
+    """A fire that was on its way when the agent began to drain."""
+    from tests.support.control_plane import fire
+
+    crossing = fire(target.url())
+    await cloud.send_again(crossing)
+    await cloud.until(lambda: any(isinstance(said, Busy) and said.id == crossing.id for said in cloud.heard))
+    return next(said for said in cloud.heard if isinstance(said, Busy) and said.id == crossing.id)
+
+
+async def test_a_full_journal_answers_busy(tmp_path: Path) -> None:
+    async with Target(silence) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_JOURNAL__MAX_DELIVERIES="100")
+        async with Program("run", env=env):
+            await cloud.fire(target.url(), count=101)
+            await cloud.until(lambda: any(isinstance(said, Busy) for said in cloud.heard))
+            (busy,) = [said for said in cloud.heard if isinstance(said, Busy)]
+            assert busy.reason == "journal_full"
+
+
+async def test_two_daemons_on_one_journal(tmp_path: Path) -> None:
+    async with ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env) as first:
+            await first.said("started")
+            async with Program("run", env=env) as second:
+                assert await second.exited() == 1
+            assert "another presence agent" in second.text()

@@ -1,0 +1,90 @@
+"""A target on a raw socket: records each request byte for byte and answers as told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+Answer = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+def always(response: bytes) -> Answer:
+    """Answers every request with these bytes and keeps the connection."""
+
+    async def answer(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response)
+
+    return answer
+
+
+def status(*codes: int) -> Answer:
+    """Answers with these status codes in turn, the last one for ever."""
+    left = list(codes)
+
+    async def answer(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        code = left.pop(0) if len(left) > 1 else left[0]
+        writer.write(f"HTTP/1.1 {code} X\r\nContent-Length: 0\r\n\r\n".encode())
+
+    return answer
+
+
+async def silence(_request: bytes, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Never answers; returns when the client has gone."""
+    await reader.read()
+
+
+class Target:
+    """`async with Target() as target`; `target.requests` in the order of arrival."""
+
+    def __init__(self, answer: Answer | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.answer = answer or always(NO_CONTENT)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._host, self._wanted_port = host, port
+        self._arrived = asyncio.Condition()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, self._host, self._wanted_port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    def url(self, path: str = "/ScanEnded/{SubjectId}") -> str:
+        return f"http://{self._host}:{self.port}{path}"
+
+    async def received(self, count: int, timeout: float = 20.0) -> list[bytes]:
+        """The requests, once there are at least `count`."""
+        async with asyncio.timeout(timeout), self._arrived:
+            await self._arrived.wait_for(lambda: len(self.requests) >= count)
+        return list(self.requests)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self.connections += 1
+        try:
+            while True:
+                request = await reader.readuntil(b"\r\n\r\n")
+                async with self._arrived:
+                    self.requests.append(request)
+                    self._arrived.notify_all()
+                await self.answer(request, reader, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+
+def head(request: bytes) -> tuple[str, dict[str, str]]:
+    """The request line, and the headers by lower-case name."""
+    line, *headers = request.decode("ascii").split("\r\n")
+    pairs = (header.partition(": ") for header in headers if header)
+    return line, {name.lower(): value for name, _, value in pairs}
