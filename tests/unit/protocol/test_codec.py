@@ -1,6 +1,7 @@
 """Frames: everything valid survives the way there and back, everything else is a ProtocolViolation."""
 
 import json
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -49,10 +50,13 @@ def violation(decoder: Decoder[Any], frame: str | bytes) -> ProtocolViolation:
 
 def decode_or_violation(decoder: Decoder[Any], frame: str) -> list[Any] | ProtocolViolation:
     """What decoding gave; any exception but a ProtocolViolation goes on and fails the test."""
-    try:
+    items = None
+    with suppress(ProtocolViolation):
         items = decoder.decode(frame)
-    except ProtocolViolation:
-        return violation(decoder, frame)
+    if items is None:
+        raised = violation(decoder, frame)
+        assert raised.close_code in (CloseCode.INVALID_PAYLOAD, CloseCode.TOO_BIG)
+        return raised
     assert all(isinstance(item, BaseModel | Unknown | UnreadableFire) for item in items)
     return items
 
