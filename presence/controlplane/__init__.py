@@ -1,0 +1,15 @@
+"""The control plane: webhooks, events and the delivery log behind a REST API, and the agents' websocket.
+
+The way of a delivery::
+
+    POST Events -> services.events --commit--> delivery (queued) --bus--> dispatch --Fire--> gateway -> agent
+                                                    ^                                          |
+    GET Deliveries <- services.deliveries <- store <+-- services.sessions <-- Accepted, Report-+
+
+The database is the truth; the bus only wakes. What an agent is told (`report_ack`) is said after the commit.
+Every change of a delivery's state is one guarded UPDATE (`store.deliveries.change`), so that a late or
+repeated message changes nothing. SQLite has one writing connection: transactions are short and in batches.
+
+Guarantee: an event that was answered with 201 has its deliveries on disk; each of them is fired until an
+agent reports how it ended, or until it is too old and `expired`.
+"""

@@ -1,0 +1,52 @@
+"""Who asks: `Authorization: Bearer <token>`; and what the resources use."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import Request
+
+from presence.clock import Clock
+from presence.controlplane.access import Principal
+from presence.controlplane.services.accounts import Accounts
+from presence.controlplane.services.deliveries import Deliveries
+from presence.controlplane.services.events import Events
+from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.services.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases as the API sees them. `active_within`: milliseconds since a canary's answer in which a
+    presence counts as Active. `public_url`: how agents reach us, where that is set."""
+
+    accounts: Accounts
+    presences: Presences
+    webhooks: Webhooks
+    events: Events
+    deliveries: Deliveries
+    clock: Clock
+    active_within: int
+    public_url: str | None
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Using = Annotated[Services, Depends(_services)]
+_bearer = HTTPBearer(auto_error=False, description="The Token of POST /api/v4/Account/ApiKeyLogin")
+
+
+async def _principal(
+    services: Using, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Principal:
+    if credentials is None:
+        raise Refusal(Key.USER_NOT_AUTHORIZED, "log in with ApiKeyLogin and send 'Authorization: Bearer <Token>'")
+    return await services.accounts.authenticate(credentials.credentials)
+
+
+Authenticated = Annotated[Principal, Depends(_principal)]

@@ -1,0 +1,76 @@
+"""Errors as `{Key, Message, FormatParams}`. Never an echo of the input, never a 500 for it."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from presence.controlplane.services.refusal import Key, Refusal
+from presence.logs import get_logger
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_STATUS = {
+    Key.USER_NOT_AUTHORIZED: 401,
+    Key.WRONG_CREDENTIALS: 401,
+    Key.TOKEN_EXPIRED: 401,
+}
+_KEYS = {404: Key.RESOURCE_NOT_FOUND, 413: Key.INPUT_TOO_LONG, 400: Key.INVALID_INPUT}
+_TEXTS = {
+    "missing": "is required",
+    "extra_forbidden": "is unknown",
+    "uuid_parsing": "is not a UUID",
+    "uuid_type": "is not a UUID",
+    "model_attributes_type": "is not a JSON object",
+    "model_type": "is not a JSON object",
+    "dict_type": "is not a JSON object",
+    "datetime_from_date_parsing": "is not an RFC 3339 time",
+    "datetime_parsing": "is not an RFC 3339 time",
+    "json_invalid": "is not JSON",
+}
+_log = get_logger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Maps every exception that a request can end with to an answer."""
+
+    @app.exception_handler(Refusal)
+    async def refused(_request: Request, refusal: Refusal) -> JSONResponse:
+        status = _STATUS.get(refusal.key, 400)
+        return _answer(status, refusal, {"WWW-Authenticate": "Bearer"} if status == 401 else None)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return _answer(400, _first_fault(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def refused_by_framework(_request: Request, error: HTTPException) -> JSONResponse:
+        key = _KEYS.get(error.status_code, Key.GENERAL_ERROR)
+        message = "the body is not valid JSON" if error.status_code == 400 else HTTPStatus(error.status_code).phrase
+        return _answer(error.status_code, Refusal(key, message), error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        _log.error("request failed", method=request.method, path=request.url.path, error=type(error).__name__)
+        return _answer(500, Refusal(Key.GENERAL_ERROR, "the control plane failed; its log says why"))
+
+
+def _answer(status: int, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(refusal.body(), status, headers)
+
+
+def _first_fault(faults: Any) -> Refusal:
+    """The first fault in our words; pydantic's own texts are used only where they hold none of the input."""
+    fault = faults[0]
+    place, *path = fault["loc"]
+    name = ".".join(str(part) for part in path)[:64] if fault["type"] != "json_invalid" else ""
+    text = _TEXTS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    key = Key.ODATA_QUERY_ERROR if place == "query" else Key.INVALID_INPUT
+    if not name:
+        return Refusal(key, f"the {place} {text}")
+    return Refusal(key, f"{{0}}: {text}", name)

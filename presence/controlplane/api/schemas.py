@@ -1,0 +1,95 @@
+"""What all resources share: input and output models, pages of lists, times."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_pascal
+from starlette.requests import Request
+
+from presence.controlplane.services.refusal import Key, Refusal
+
+T = TypeVar("T")
+_OPTIONS = ("$top", "$skip", "$count")
+
+
+class Input(BaseModel):
+    """A request's body: names in PascalCase or any other case, unknown ones refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_pascal, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_case(cls, body: object) -> object:
+        if not isinstance(body, Mapping):
+            return body
+        names = {field.alias.lower(): field.alias for field in cls.model_fields.values() if field.alias}
+        named = {names.get(str(name).lower(), str(name)): value for name, value in body.items()}
+        if len(named) != len(body):
+            raise ValueError("a field is given twice in different case")
+        return named
+
+
+class Output(BaseModel):
+    """A response: built by field name, shown in PascalCase."""
+
+    model_config = ConfigDict(alias_generator=to_pascal, populate_by_name=True, frozen=True)
+
+
+class Listing(Output, Generic[T]):
+    """A page of a list. `Count`: of the whole list, only with `$count=true`."""
+
+    items: list[T]
+    count: int | None = None
+
+
+class ErrorMessage(Output):
+    """`FormatParams` stand for {0}, {1}, ... in `Message`."""
+
+    key: str
+    message: str
+    format_params: list[str]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorMessage, "description": "Bad request"},
+    401: {"model": ErrorMessage, "description": "Not logged in"},
+}
+
+
+class Page(BaseModel):
+    """OData options of a list. `top`: how many, `skip`: from where, `counted`: with the count of all."""
+
+    top: int
+    skip: int
+    counted: bool
+
+
+def _page(
+    request: Request,
+    top: Annotated[int, Query(alias="$top", ge=0, le=5000)] = 100,
+    skip: Annotated[int, Query(alias="$skip", ge=0, le=2**31)] = 0,
+    counted: Annotated[bool, Query(alias="$count")] = False,
+) -> Page:
+    unknown = [name for name in request.query_params if name.startswith("$") and name not in _OPTIONS]
+    if unknown:
+        raise Refusal(Key.ODATA_QUERY_ERROR, f"supported query options are {', '.join(_OPTIONS)}")
+    return Page(top=top, skip=skip, counted=counted)
+
+
+Paged = Annotated[Page, Depends(_page)]
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+def timestamp(milliseconds: int) -> str:
+    """ISO 8601 in UTC with milliseconds and Z."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def optional_timestamp(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else timestamp(milliseconds)

@@ -1,0 +1,256 @@
+"""The composition root: opens what there is, wires it, serves it, and takes it down in order.
+
+Taking down: no new fires, agents are told to come back (`GoAway`, 1012), requests under way end, the
+database is closed.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
+
+from presence import __version__
+from presence.clock import Clock, SystemClock
+from presence.controlplane.api import problems, router
+from presence.controlplane.api.auth import Services
+from presence.controlplane.bus import Bus
+from presence.controlplane.connections import Connections
+from presence.controlplane.dispatch import Dispatcher
+from presence.controlplane.gateway import Gateway
+from presence.controlplane.services.accounts import Accounts
+from presence.controlplane.services.deliveries import Deliveries
+from presence.controlplane.services.events import Events
+from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.sessions import Sessions
+from presence.controlplane.services.webhooks import Webhooks
+from presence.controlplane.settings import ControlPlaneSettings
+from presence.controlplane.store.engine import Database, open_database
+from presence.controlplane.store.migrations import migrate
+from presence.errors import ConfigurationError
+from presence.logs import get_logger
+from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
+
+GRACE_SECONDS = 5
+AGENT_GRACE_SECONDS = 3.0
+STALLED_MS = 30_000
+"""For how long sent bytes may stay unacknowledged until the kernel cuts the connection."""
+ACTIVE_CANARIES = 3
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """What `init` made; the secret cannot be shown again. Its repr shows it: print it on purpose only."""
+
+    key_id: str
+    key_secret: str
+    organization_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """The wired parts that somebody must run."""
+
+    app: FastAPI
+    gateway: Gateway
+    dispatcher: Dispatcher
+    sessions: Sessions
+
+
+def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -> ControlPlane:
+    """Wires the parts; starts nothing."""
+    bus, connections = Bus(), Connections()
+    presences = Presences(database, clock, connections, settings.auth.key_lifetime)
+    sessions = Sessions(database, clock, bus, settings.dispatch.lease)
+    gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
+    services = Services(
+        accounts=Accounts(database, clock, settings.auth.token_lifetime),
+        presences=presences,
+        webhooks=Webhooks(database, clock),
+        events=Events(database, clock, bus),
+        deliveries=Deliveries(database),
+        clock=clock,
+        active_within=int(settings.dispatch.canary_every * 1000) * ACTIVE_CANARIES,
+        public_url=settings.server.public_url,
+    )
+    app = create_app(services, gateway)
+    return ControlPlane(app, gateway, Dispatcher(database, clock, bus, connections), sessions)
+
+
+def create_app(services: Services, gateway: Gateway) -> FastAPI:
+    """The REST API and the agents' websocket as one application."""
+    app = FastAPI(
+        title="Presence control plane",
+        version=__version__,
+        # They would load their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=problems.MAX_BODY_BYTES,
+        # Its records would hold inputs, secrets included.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.state.services = services
+    problems.install(app)
+    app.include_router(router)
+    app.router.routes.append(WebSocketRoute(AGENT_PATH, gateway.converse, name="agent"))
+    return app
+
+
+@asynccontextmanager
+async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
+    """Serves while entered; gives the base URL. Leaving stops it gracefully, within `GRACE_SECONDS` or so.
+
+    Raises DatabaseError or ConfigurationError (address in use). A failing part cancels the caller's body
+    and comes out as an ExceptionGroup.
+    """
+    async with open_database(settings.database) as database:
+        plane = assemble(settings, database, SystemClock())
+        with _listening(settings) as listener:
+            await plane.sessions.recover()
+            server = _Server(plane.app, plane.gateway)
+            async with asyncio.TaskGroup() as group:
+                dispatching = group.create_task(plane.dispatcher.run(), name="dispatch")
+                running = group.create_task(server.serve([listener]), name="http")
+                await server.up.wait()
+                url = _url(settings.server.host, listener)
+                _log.info("listening", url=url)
+                try:
+                    yield url
+                finally:
+                    dispatching.cancel()
+                    server.should_exit = True
+                    await running
+
+
+async def serve(settings: ControlPlaneSettings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings):
+        await stop.wait()
+        _log.info("stopping")
+
+
+def run_serve(settings: ControlPlaneSettings) -> None:
+    """Serves until SIGTERM or SIGINT, then returns. Raises PresenceError."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(settings))
+
+
+def run_init(settings: ControlPlaneSettings, organization: str) -> InitResult:
+    """Makes the database if need be, and an organization with an administrator. Raises PresenceError."""
+    name = organization.strip()
+    if not 1 <= len(name) <= 128 or not name.isprintable():
+        raise ConfigurationError("the organization's name must have 1 to 128 printable characters")
+    migrate(settings.database)
+
+    async def create() -> InitResult:
+        async with open_database(settings.database) as database:
+            made = await Accounts(database, SystemClock(), settings.auth.token_lifetime).create_organization(name)
+        return InitResult(made.key_id, made.key_secret, made.organization_id)
+
+    return asyncio.run(create())
+
+
+def run_migrate(settings: ControlPlaneSettings) -> None:
+    """Brings the database to this version's schema. Raises DatabaseError."""
+    migrate(settings.database)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which tells agents before it cuts them off."""
+
+    def __init__(self, app: FastAPI, gateway: Gateway) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            ws_max_size=MAX_FRAME_BYTES,
+            ws_ping_interval=20,
+            ws_ping_timeout=10,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
+        super().__init__(config)
+        self.up = asyncio.Event()
+        self._gateway = gateway
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._gateway.drain(AGENT_GRACE_SECONDS)
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _FalseAlarm(logging.Filter):
+    """uvicorn calls it an error when a handshake is answered with a denial."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "ASGI callable returned without completing handshake."
+
+
+logging.getLogger("uvicorn.error").addFilter(_FalseAlarm())
+
+
+@contextmanager
+def _listening(settings: ControlPlaneSettings) -> Iterator[socket.socket]:
+    """A bound and listening socket. Raises ConfigurationError where the address cannot be had."""
+    host, port = settings.server.host, settings.server.port
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise ConfigurationError(f"server.host '{host}' cannot be listened on: {error.strerror}") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        try:
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError as error:
+            raise ConfigurationError(
+                f"server.host, server.port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+            ) from None
+        yield listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

@@ -1,0 +1,151 @@
+"""Queued deliveries to connected agents: one loop, woken by the bus, with a slow poll behind it.
+
+What is claimed is `dispatched` in the database before the fire is said, so a crash between the two
+loses nothing: the start of the program, or the end of the session, queues it again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from presence.clock import Clock
+from presence.controlplane.access import Peer
+from presence.controlplane.bus import Bus
+from presence.controlplane.connections import Connection, Connections
+from presence.controlplane.store import deliveries, sweep
+from presence.controlplane.store.deliveries import Due
+from presence.controlplane.store.engine import Database
+from presence.logs import get_logger
+from presence.protocol.messages import Fire
+from presence.protocol.session import ControlPlaneSession
+
+POLL_SECONDS = 1.0
+CLAIM = 500
+"""Deliveries in one claim: it bounds the time of the transaction."""
+
+_log = get_logger(__name__)
+
+
+class Seat(Protocol):
+    """What `assign` asks of a connection."""
+
+    @property
+    def session(self) -> ControlPlaneSession: ...
+
+    @property
+    def free_credit(self) -> int: ...
+
+
+S = TypeVar("S", bound=Seat)
+
+
+def assign(due: Sequence[Due], seats: Sequence[S]) -> list[tuple[S, list[Due]]]:
+    """Who gets what: always the seat with the fewest unanswered, within its credit.
+
+    A suspect goes alone to a seat with nothing unanswered; while there is none, the least busy seat
+    gets nothing at all, so that it becomes free.
+    """
+    load = {id(seat): len(seat.session.unanswered) for seat in seats}
+    given: dict[int, list[Due]] = {id(seat): [] for seat in seats}
+    free = list(seats)
+    for suspect in (delivery for delivery in due if delivery.suspect):
+        if not free:
+            break
+        seat = min(free, key=lambda seat: load[id(seat)])
+        free.remove(seat)
+        if load[id(seat)] > 0:
+            break
+        given[id(seat)].append(suspect)
+    for delivery in (delivery for delivery in due if not delivery.suspect):
+        free = [seat for seat in free if len(given[id(seat)]) < seat.free_credit]
+        if not free:
+            break
+        seat = min(free, key=lambda seat: load[id(seat)])
+        load[id(seat)] += 1
+        given[id(seat)].append(delivery)
+    return [(seat, given[id(seat)]) for seat in seats if given[id(seat)]]
+
+
+class Dispatcher:
+    """`run` is the loop; it ends only by cancellation or by an error that nobody understands."""
+
+    def __init__(self, database: Database, clock: Clock, bus: Bus, connections: Connections) -> None:
+        self._database = database
+        self._clock = clock
+        self._bus = bus
+        self._connections = connections
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        swept_at = loop.time()
+        while True:
+            woken = await self._bus.wait(POLL_SECONDS)
+            if loop.time() - swept_at >= POLL_SECONDS:
+                woken |= await self._sweep()
+                swept_at = loop.time()
+            for presence_id in woken:
+                await self._serve(presence_id)
+
+    async def _sweep(self) -> set[str]:
+        """What time alone brings about: expiry, ended leases, deliveries whose wait is over."""
+        now, presences = self._clock.wall(), self._connections.presences()
+        async with self._database.read() as transaction:
+            has_expired = await sweep.has_expired(transaction, now)
+            abandoned = await sweep.abandoned(transaction, presences, now)
+            woken = await sweep.presences_with_due(transaction, presences, now)
+        if has_expired:
+            async with self._database.write() as transaction:
+                count = await sweep.expire(transaction, now)
+            _log.warning("deliveries expired before an agent took them", count=count)
+        for presence_id, instance_id in abandoned:
+            if self._connections.instances(presence_id) - {instance_id}:
+                await self._take_over(presence_id, instance_id, now)
+                woken.add(presence_id)
+        return woken
+
+    async def _take_over(self, presence_id: str, instance_id: str, now: int) -> None:
+        async with self._database.write() as transaction:
+            count = await sweep.requeue_abandoned(transaction, presence_id, instance_id, now)
+        _log.warning("lease ended, deliveries queued again", presence=presence_id, instance=instance_id, count=count)
+
+    async def _serve(self, presence_id: str) -> None:
+        """Claims for one presence, up to its credit, and fires."""
+        seats = self._connections.ready(presence_id)
+        if not seats:
+            self._connections.starve(presence_id)
+            return
+        peer, now = seats[0].peer, self._clock.wall()
+        limit = min(CLAIM, sum(seat.free_credit for seat in seats))
+        async with self._database.write() as transaction:
+            due = await deliveries.due(transaction, peer, now, limit)
+            plan = assign(due, seats)
+            for connection, batch in plan:
+                ids = [delivery.id for delivery in batch]
+                await deliveries.dispatch(transaction, peer, connection.instance_id, ids, now)
+        for connection, batch in plan:
+            await self._fire(peer, connection, batch)
+        if len(due) == CLAIM:
+            self._bus.wake(presence_id)
+        elif len(due) == limit or any(delivery.suspect for delivery in due):
+            self._connections.starve(presence_id)
+
+    async def _fire(self, peer: Peer, connection: Connection, batch: Sequence[Due]) -> None:
+        """Says the fires; those that the connection takes no more, as it ends or drains, are queued again."""
+        now = self._clock.wall()
+        late = [delivery.id for delivery in batch if not connection.fire(_fire(delivery, now), alone=delivery.suspect)]
+        if late:
+            async with self._database.write() as transaction:
+                await deliveries.requeue_dispatched(transaction, peer, connection.instance_id, late)
+            self._bus.wake(peer.presence_id)
+
+
+def _fire(delivery: Due, now: int) -> Fire:
+    return Fire(
+        id=delivery.id,
+        webhook_id=delivery.webhook_id,
+        event=delivery.event_type,
+        subject_id=delivery.subject,
+        uri=delivery.uri,
+        age=max(0, now - delivery.created_at),
+        max_age=delivery.expires_at - delivery.created_at,
+    )

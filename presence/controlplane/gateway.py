@@ -1,0 +1,310 @@
+"""The agents' websocket: one `_Conversation` for each connection, with four loops.
+
+read:   frames -> session -> inbox        record: inbox -> database -> answers
+write:  session.outgoing() -> frames      canary: asks for a sign of life, drops the silent
+
+Whoever sees the end first says so (`Connection.end`); `record` then writes down what was heard before,
+and the conversation is over. Every await on the network is bounded; a peer that stops reading is cut
+off by the kernel (TCP_USER_TIMEOUT on the listening socket, set in `app`).
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Sequence
+
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from presence.clock import Clock
+from presence.controlplane.access import Peer
+from presence.controlplane.bus import Bus
+from presence.controlplane.connections import Connection, Connections
+from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.services.sessions import Sessions
+from presence.controlplane.settings import Dispatch
+from presence.errors import CloseCode, ProtocolViolation
+from presence.logs import get_logger
+from presence.protocol import SUBPROTOCOL
+from presence.protocol.codec import Unknown, UnreadableFire
+from presence.protocol.messages import AgentMessage, Canary, CanaryEcho, GoAway, Hello, Holding, Ready, Welcome
+from presence.protocol.session import common_version
+
+SEND_SECONDS = 10.0
+GREETING_SECONDS = 10.0
+SUPERSEDE_SECONDS = 5.0
+INBOX = 2000
+"""Messages that may wait for the database until reading pauses."""
+RESTART_DELAY_MS = 2000
+PROTOCOL_CLOSES = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_PAYLOAD, CloseCode.TOO_BIG)
+
+_log = get_logger(__name__)
+
+
+class Gateway:
+    """Admits agents and holds their conversations."""
+
+    def __init__(
+        self, presences: Presences, sessions: Sessions, connections: Connections, bus: Bus, clock: Clock,
+        settings: Dispatch,
+    ) -> None:  # fmt: skip
+        self._presences = presences
+        self._sessions = sessions
+        self._connections = connections
+        self._bus = bus
+        self._clock = clock
+        self._settings = settings
+
+    async def converse(self, websocket: WebSocket) -> None:
+        """One connection, from the handshake to the end."""
+        try:
+            peer = await self._presences.authenticate(_bearer(websocket))
+        except Refusal as refusal:
+            _log.warning("agent denied", client=_client(websocket), reason=refusal.message)
+            await _deny(websocket, 401, refusal)
+            return
+        if SUBPROTOCOL not in websocket.scope["subprotocols"]:
+            await _deny(websocket, 400, Refusal(Key.INVALID_INPUT, "offer the subprotocol {0}", SUBPROTOCOL))
+            return
+        if self._connections.draining:
+            await _deny(websocket, 503, Refusal(Key.GENERAL_ERROR, "the control plane is restarting; try again"))
+            return
+        connection = Connection(peer)
+        with self._connections.opened(connection):
+            await websocket.accept(subprotocol=SUBPROTOCOL)
+            conversation = _Conversation(
+                websocket, connection, self._sessions, self._connections, self._bus, self._clock, self._settings
+            )
+            await conversation.run()
+
+    async def drain(self, grace: float) -> None:
+        """Tells all agents to come back a little later, and waits up to `grace` seconds for their sessions' end."""
+        self._connections.draining = True
+        connections = self._connections.all()
+        for connection in connections:
+            delay = random.randrange(RESTART_DELAY_MS)  # noqa: S311 - jitter, no secret
+            connection.say(GoAway(reason="restart", delay=delay))
+            connection.end(CloseCode.SERVICE_RESTART, "restart")
+        try:
+            async with asyncio.timeout(grace):
+                for connection in connections:
+                    await connection.ended.wait()
+        except TimeoutError:
+            _log.warning("sessions still open at the end of the grace period")
+
+
+class _Conversation:
+    """The loops of one connection."""
+
+    def __init__(
+        self, websocket: WebSocket, connection: Connection, sessions: Sessions, connections: Connections,
+        bus: Bus, clock: Clock, settings: Dispatch,
+    ) -> None:  # fmt: skip
+        self._websocket = websocket
+        self._connection = connection
+        self._session = connection.session
+        self._peer: Peer = connection.peer
+        self._sessions = sessions
+        self._connections = connections
+        self._bus = bus
+        self._clock = clock
+        self._settings = settings
+        self._inbox: list[AgentMessage] = []
+        self._heard = asyncio.Event()
+        self._room = asyncio.Event()
+        self._welcomed = asyncio.Event()
+        self._nonces: set[str] = set()
+        self._alive_at = 0.0
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                loops = {
+                    name: group.create_task(loop, name=f"{name} {self._peer.presence_id}")
+                    for name, loop in (("read", self._read()), ("write", self._write()), ("canary", self._canary()))
+                }
+                await self._record()
+                ending = self._connection.ending
+                for name, loop in loops.items():
+                    # The writer still sends what is queued before our close frame.
+                    if name != "write" or ending is None or not ending.ours:
+                        loop.cancel()
+        finally:
+            await self._end()
+
+    async def _read(self) -> None:
+        """Frames to the inbox. Ends with the connection."""
+        try:
+            async with asyncio.timeout(GREETING_SECONDS) as greeting:
+                while self._connection.ending is None:
+                    message = await self._websocket.receive()
+                    if message["type"] == "websocket.disconnect":
+                        self._finish(message.get("code", 1006), message.get("reason") or "", ours=False)
+                        return
+                    text = message.get("text")
+                    await self._hear(self._session.receive(message["bytes"] if text is None else text))
+                    if self._session.hello is not None:
+                        greeting.reschedule(None)
+        except ProtocolViolation as violation:
+            self._finish(violation.close_code, violation.reason)
+        except TimeoutError:
+            self._finish(CloseCode.PROTOCOL_ERROR, f"no hello within {GREETING_SECONDS:g} s")
+
+    async def _hear(self, items: Sequence[AgentMessage | Unknown | UnreadableFire]) -> None:
+        for item in items:
+            if isinstance(item, Unknown):
+                _log.info("message of an unknown type ignored", type=item.type, presence=self._peer.presence_id)
+            elif not isinstance(item, UnreadableFire):
+                self._inbox.append(item)
+        self._heard.set()
+        while len(self._inbox) > INBOX:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _record(self) -> None:
+        """The inbox to the database, everything that waits in one transaction. Ends after the last message."""
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            messages, self._inbox = self._inbox, []
+            self._room.set()
+            if messages:
+                await self._settle(messages)
+            if self._connection.ending is not None and not self._inbox:
+                return
+
+    async def _settle(self, messages: list[AgentMessage]) -> None:
+        match messages:
+            case [Hello() as hello, *rest]:
+                await self._greet(hello)
+                messages = rest
+        for message in messages:
+            if isinstance(message, Holding):
+                self._connection.held.update(message.ids)
+        telling = [message for message in messages if not isinstance(message, CanaryEcho) or self._is_echo(message)]
+        answers = await self._sessions.record(self._peer, self._connection.instance_id, telling, self._connection.held)
+        for answer in answers:
+            self._connection.say(answer)
+        if any(isinstance(message, Ready) for message in messages):
+            self._connection.reconciled = True
+            self._connection.starved = True
+            self._connection.held.clear()
+            _log.info("agent ready", presence=self._peer.presence_id, instance=self._connection.instance_id)
+        if self._connection.starved and self._connection.free_credit > 0:
+            self._connection.starved = False
+            self._bus.wake(self._peer.presence_id)
+
+    async def _greet(self, hello: Hello) -> None:
+        """Makes this the session of its instance and welcomes it, once an older one has been written off."""
+        older = self._connections.supersede(self._connection)
+        if older is not None:
+            _log.info("session superseded", presence=self._peer.presence_id, instance=hello.instance)
+            try:
+                async with asyncio.timeout(SUPERSEDE_SECONDS):
+                    await older.ended.wait()
+            except TimeoutError:
+                _log.warning("the superseded session does not end", presence=self._peer.presence_id)
+        if not await self._sessions.greet(self._peer, hello):
+            self._finish(CloseCode.KEY_REVOKED, "the presence key was replaced")
+            return
+        version = common_version(hello)
+        assert version is not None, "the session checks it"
+        self._connection.say(
+            Welcome(
+                version=version,
+                canary_every=int(self._settings.canary_every * 1000),
+                lease=int(self._settings.lease * 1000),
+                server_time=self._clock.wall(),
+            )
+        )
+        self._welcomed.set()
+        _log.info(
+            "agent connected", presence=self._peer.presence_id, instance=hello.instance, host=hello.host,
+            agent_version=hello.agent_version, client=_client(self._websocket),
+        )  # fmt: skip
+
+    def _is_echo(self, echo: CanaryEcho) -> bool:
+        """Whether it answers a canary of this session; if so, all earlier ones are forgotten."""
+        answered = echo.nonce in self._nonces
+        if answered:
+            self._nonces.clear()
+            self._alive_at = asyncio.get_running_loop().time()
+        return answered
+
+    async def _canary(self) -> None:
+        """Asks for proof of life from the welcome on; ends the session of one that gives none."""
+        await self._welcomed.wait()
+        loop = asyncio.get_running_loop()
+        self._alive_at = loop.time()
+        while self._connection.ending is None:
+            if self._clock.wall() >= self._peer.key_expires_at:
+                self._finish(CloseCode.KEY_REVOKED, "the presence key has expired")
+            elif loop.time() - self._alive_at >= self._settings.canary_timeout:
+                self._finish(CloseCode.CANARY_MISSED, "no canary was answered")
+            else:
+                nonce = secrets.token_hex(8)
+                self._nonces.add(nonce)
+                self._connection.say(Canary(nonce=nonce))
+            await asyncio.sleep(self._settings.canary_every)
+
+    async def _write(self) -> None:
+        """What was said to the wire, until the end is asked for."""
+        try:
+            while True:
+                await self._connection.spoken.wait()
+                self._connection.spoken.clear()
+                for frame in self._session.outgoing():
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await self._websocket.send_text(frame)
+                if self._connection.ending is not None:
+                    self._heard.set()
+                    return
+        except (WebSocketDisconnect, TimeoutError):
+            self._finish(1006, "the agent does not read", ours=False)
+
+    def _finish(self, code: int, reason: str, *, ours: bool = True) -> None:
+        self._connection.end(code, reason, ours=ours)
+        self._heard.set()
+
+    async def _end(self) -> None:
+        """Closes the connection and writes off the session; the order lets a successor begin at once."""
+        ending = self._connection.ending
+        unanswered = set(self._session.unanswered)
+        self._session.close()
+        try:
+            if self._session.hello is not None:
+                violated = ending is not None and ending.code in PROTOCOL_CLOSES
+                await self._sessions.end(self._peer, self._connection.instance_id, unanswered, violated=violated)
+        finally:
+            self._connection.ended.set()
+        if ending is None:
+            return
+        _log.info(
+            "agent disconnected", presence=self._peer.presence_id, code=ending.code, reason=ending.reason,
+            by="control plane" if ending.ours else "agent", unanswered=len(unanswered),
+        )  # fmt: skip
+        if ending.ours:
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._websocket.close(ending.code, _short(ending.reason))
+            except (WebSocketDisconnect, TimeoutError):
+                pass
+
+
+def _bearer(websocket: WebSocket) -> str:
+    scheme, _, key = websocket.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _client(websocket: WebSocket) -> str:
+    return websocket.client.host if websocket.client else ""
+
+
+def _short(reason: str) -> str:
+    """A close frame holds 123 bytes of reason."""
+    return reason.encode()[:120].decode(errors="ignore")
+
+
+async def _deny(websocket: WebSocket, status: int, refusal: Refusal) -> None:
+    await websocket.send_denial_response(JSONResponse(refusal.body(), status))

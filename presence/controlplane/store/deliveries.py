@@ -1,0 +1,257 @@
+"""Deliveries: every change of state is one guarded UPDATE, made by `change`.
+
+What a guard does not let through changes nothing: a message that comes late or twice has no effect.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from presence.controlplane.access import Peer
+from presence.controlplane.store.tables import delivery
+from presence.domain.delivery import DeliveryState, FinalState, sources_of
+from presence.domain.outcome import Reason
+
+_D = DeliveryState
+_FINAL = tuple(_D(final.value) for final in FinalState)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery as its log shows it. `attempt_log`: a JSON array."""
+
+    id: str
+    webhook_id: str
+    presence_id: str
+    event_id: str
+    event_type: str
+    subject: str
+    uri: str
+    state: str
+    reason: str | None
+    instance_id: str | None
+    attempts: int
+    attempt_log: str
+    created_at: int
+    dispatched_at: int | None
+    accepted_at: int | None
+    settled_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """What a delivery starts with; it is queued."""
+
+    id: str
+    webhook_id: str
+    presence_id: str
+    event_id: str
+    event_type: str
+    subject: str
+    uri: str
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A queued delivery that may be fired now. `suspect`: a session broke once while it was unanswered."""
+
+    id: str
+    webhook_id: str
+    event_type: str
+    subject: str
+    uri: str
+    created_at: int
+    expires_at: int
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a delivery ended. `attempt_log`: a JSON array; `settled_at` in milliseconds since the epoch."""
+
+    id: str
+    state: FinalState
+    reason: str
+    attempts: int
+    attempt_log: str
+    settled_at: int
+
+
+def change(target: DeliveryState, *sources: DeliveryState) -> Update:
+    """The guarded UPDATE to a state, from all states that may change to it or from the given ones of them."""
+    allowed = sources_of(target)
+    assert set(sources) <= set(allowed), f"{sources} may not all become {target}"
+    return update(delivery).where(delivery.c.state.in_(sources or allowed)).values(state=target)
+
+
+def _of(peer: Peer) -> ColumnElement[bool]:
+    return (delivery.c.organization_id == peer.organization_id) & (delivery.c.presence_id == peer.presence_id)
+
+
+async def add(transaction: AsyncConnection, organization_id: str, added: Sequence[NewDelivery]) -> None:
+    if added:
+        rows = [{"organization_id": organization_id, "state": _D.QUEUED, **asdict(row)} for row in added]
+        await transaction.execute(insert(delivery), rows)
+
+
+async def page(transaction: AsyncConnection, organization_id: str, top: int, skip: int) -> list[Delivery]:
+    """A page of the organization's deliveries, newest first."""
+    columns = [delivery.c[name] for name in Delivery.__slots__]
+    query = (
+        select(*columns)
+        .where(delivery.c.organization_id == organization_id)
+        .order_by(delivery.c.created_at.desc(), delivery.c.id.desc())
+        .limit(top)
+        .offset(skip)
+    )
+    return [Delivery(*row) for row in await transaction.execute(query)]
+
+
+async def count(transaction: AsyncConnection, organization_id: str) -> int:
+    query = select(func.count()).select_from(delivery).where(delivery.c.organization_id == organization_id)
+    return (await transaction.execute(query)).scalar_one()
+
+
+async def due(transaction: AsyncConnection, peer: Peer, now: int, limit: int) -> list[Due]:
+    """The oldest queued deliveries of a presence that may be fired now; suspects come first."""
+    suspects = _due(peer, now, limit).where(delivery.c.protocol_closes > 0)
+    others = _due(peer, now, limit).where(delivery.c.protocol_closes == 0)
+    found = [Due(*row, True) for row in await transaction.execute(suspects)]
+    found += [Due(*row, False) for row in await transaction.execute(others)]
+    return found[:limit]
+
+
+def _due(peer: Peer, now: int, limit: int) -> Select[Any]:
+    return (
+        select(
+            delivery.c.id,
+            delivery.c.webhook_id,
+            delivery.c.event_type,
+            delivery.c.subject,
+            delivery.c.uri,
+            delivery.c.created_at,
+            delivery.c.expires_at,
+        )
+        .where(_of(peer), is_due(now))
+        .order_by(delivery.c.created_at, delivery.c.id)
+        .limit(limit)
+    )
+
+
+def is_due(now: int) -> ColumnElement[bool]:
+    """Queued, not postponed, not too old."""
+    return and_(delivery.c.state == _D.QUEUED, delivery.c.not_before <= now, delivery.c.expires_at > now)
+
+
+async def dispatch(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
+    """Gives queued deliveries to an instance."""
+    await transaction.execute(
+        change(_D.DISPATCHED)
+        .where(_of(peer), delivery.c.id.in_(ids))
+        .values(instance_id=instance_id, dispatched_at=now)
+    )
+
+
+async def accept(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
+    """The instance has them in its journal. One that was queued again meanwhile becomes accepted, too."""
+    await transaction.execute(
+        change(_D.ACCEPTED).where(_of(peer), delivery.c.id.in_(ids)).values(instance_id=instance_id, accepted_at=now)
+    )
+
+
+async def held_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> list[str]:
+    """Those that the instance holds although another instance owns them now or they have ended."""
+    query = select(delivery.c.id).where(
+        _of(peer),
+        delivery.c.id.in_(ids),
+        delivery.c.state.in_(_FINAL) | (delivery.c.instance_id != instance_id),
+        delivery.c.state.in_((*_FINAL, _D.DISPATCHED, _D.ACCEPTED, _D.CANCELLING)),
+    )
+    return list((await transaction.execute(query)).scalars())
+
+
+async def accepted_by(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:
+    query = select(delivery.c.id).where(
+        _of(peer), delivery.c.state == _D.ACCEPTED, delivery.c.instance_id == instance_id
+    )
+    return set((await transaction.execute(query)).scalars())
+
+
+async def requeue_accepted(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> None:
+    """The instance does not know them any more: its journal was lost."""
+    await transaction.execute(
+        change(_D.QUEUED, _D.ACCEPTED)
+        .where(_of(peer), delivery.c.instance_id == instance_id, delivery.c.id.in_(ids))
+        .values(instance_id=None)
+    )
+
+
+async def requeue_dispatched(
+    transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str] | None = None
+) -> None:
+    """What was given to the instance and not accepted is queued again; all of it without `ids`."""
+    statement = change(_D.QUEUED, _D.DISPATCHED).where(_of(peer), delivery.c.instance_id == instance_id)
+    if ids is not None:
+        statement = statement.where(delivery.c.id.in_(ids))
+    await transaction.execute(statement.values(instance_id=None))
+
+
+async def postpone(transaction: AsyncConnection, peer: Peer, instance_id: str, busy: Sequence[tuple[str, int]]) -> None:
+    """The instance did not take them: (id, not to be offered before)."""
+    if busy:
+        statement = (
+            change(_D.QUEUED, _D.DISPATCHED)
+            .where(_of(peer), delivery.c.instance_id == instance_id, delivery.c.id == bindparam("busy"))
+            .values(instance_id=None, not_before=bindparam("later"))
+        )
+        await transaction.execute(statement, [{"busy": busy_id, "later": later} for busy_id, later in busy])
+
+
+async def blame(transaction: AsyncConnection, peer: Peer, ids: Collection[str], limit: int, now: int) -> list[str]:
+    """Counts a protocol close against deliveries; those that reach the limit fail as poison and are returned."""
+    mine = (_of(peer), delivery.c.id.in_(ids))
+    await transaction.execute(
+        update(delivery)
+        .where(*mine, delivery.c.state == _D.DISPATCHED)
+        .values(protocol_closes=delivery.c.protocol_closes + 1)
+    )
+    failed = await transaction.execute(
+        change(_D.FAILED, _D.DISPATCHED)
+        .where(*mine, delivery.c.protocol_closes >= limit)
+        .values(reason=Reason.POISON, settled_at=now)
+        .returning(delivery.c.id)
+    )
+    return list(failed.scalars())
+
+
+async def states(
+    transaction: AsyncConnection, peer: Peer, ids: Collection[str]
+) -> dict[str, tuple[DeliveryState, str | None]]:
+    """State and instance of those of the presence's deliveries that exist."""
+    query = select(delivery.c.id, delivery.c.state, delivery.c.instance_id).where(_of(peer), delivery.c.id.in_(ids))
+    return {row[0]: (DeliveryState(row[1]), row[2]) for row in await transaction.execute(query)}
+
+
+async def settle(transaction: AsyncConnection, peer: Peer, instance_id: str, settled: Sequence[Settled]) -> None:
+    """Writes how deliveries ended; one that has ended already stays as it is."""
+    for state in FinalState:
+        rows = [
+            {"of": row.id, "why": row.reason, "made": row.attempts, "log": row.attempt_log, "at": row.settled_at}
+            for row in settled
+            if row.state is state
+        ]
+        if rows:
+            statement = (
+                change(_D(state.value))
+                .where(_of(peer), delivery.c.id == bindparam("of"))
+                .values(
+                    reason=bindparam("why"), attempts=bindparam("made"), attempt_log=bindparam("log"),
+                    settled_at=bindparam("at"), instance_id=instance_id,
+                )
+            )  # fmt: skip
+            await transaction.execute(statement, rows)
