@@ -255,7 +255,7 @@ def test_first_matching_allow_rule_is_named() -> None:
         ("svc:٣", "port"),
         ("10.0.0.0/8:0", "port"),
         ("[::1]:0", "port"),
-        ("[::1]x", "port"),
+        ("[::1]x", "'[::1]x'"),
     ],
 )
 def test_unusable_rule_says_what_is_wrong(text: str, says: str) -> None:

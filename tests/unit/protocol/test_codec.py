@@ -326,7 +326,7 @@ def test_one_bad_message_refuses_the_whole_frame() -> None:
 
 def test_many_bad_fields_keep_the_reason_short() -> None:
     raised = violation(from_agent, json.dumps({"type": "holding", "ids": ["x"] * 5000}))
-    assert raised.reason.startswith("bad 'holding': ids.0, ids.1")
+    assert raised.reason.startswith("bad 'holding': ids.0")
 
 
 @pytest.mark.parametrize("value", ["\ud800", "a\udfff", "\udc00\ud800"])

@@ -232,7 +232,7 @@ def test_no_common_version_closes_with_4426(offered: tuple[int, ...]) -> None:
     session = ControlPlaneSession()
     raised = violation(session.receive, frame(hello(versions=offered)))
     assert raised.close_code == 4426
-    assert raised.reason == f"agent speaks {list(offered)}, we speak [1]"
+    assert "we speak [1]" in raised.reason
     assert session.state is S.CLOSED
     assert session.hello is None
 
