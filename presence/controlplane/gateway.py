@@ -281,7 +281,7 @@ class _Conversation:
         if ending is None:
             return
         _log.info(
-            "agent disconnected", presence=self._peer.presence_id, code=ending.code, reason=ending.reason,
+            "agent disconnected", presence=self._peer.presence_id, code=int(ending.code), reason=ending.reason,
             by="control plane" if ending.ours else "agent", unanswered=len(unanswered),
         )  # fmt: skip
         if ending.ours:

@@ -1,0 +1,1 @@
+"""The real control plane on a free port, real websockets, a real SQLite file."""

@@ -1,0 +1,204 @@
+"""Both kinds of clients: an agent that says what the test wants, and a caller of the REST API."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+import aiohttp
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from presence.domain.delivery import FinalState
+from presence.protocol import AGENT_PATH, SUBPROTOCOL
+from presence.protocol.messages import (
+    Accepted,
+    AgentMessage,
+    AttemptRecord,
+    Canary,
+    CanaryEcho,
+    Fire,
+    Hello,
+    Ready,
+    Report,
+    ReportAck,
+    Welcome,
+)
+from presence.protocol.session import AgentSession
+
+SECONDS = 10.0
+M = TypeVar("M")
+
+
+def agent_connection(url: str, key: str, *, subprotocol: str = SUBPROTOCOL) -> connect:
+    return connect(
+        url.replace("http", "ws", 1) + AGENT_PATH,
+        additional_headers={"Authorization": f"Bearer {key}"},
+        subprotocols=[subprotocol],
+        compression=None,
+        proxy=None,
+    )
+
+
+class Agent:
+    """A connected agent; `async with Agent(...)` says Hello, states what it holds, and is ready."""
+
+    def __init__(
+        self, url: str, key: str, *, instance: str | None = None, credit: int = 64, held: Sequence[str] = (),
+        echoes: bool = True,
+    ) -> None:  # fmt: skip
+        self.instance = instance or str(uuid4())
+        self._url, self._key, self._held, self._echoes = url, key, list(held), echoes
+        hello = Hello(
+            versions=(1,), instance=self.instance, epoch=1, credit=credit, agent_version="0.1.0", host="inside",
+            platform="linux_x64",
+        )  # fmt: skip
+        self.session = AgentSession(hello)
+        self._received: list[Any] = []
+        self._socket: ClientConnection | None = None
+
+    @property
+    def socket(self) -> ClientConnection:
+        assert self._socket is not None, "entered"
+        return self._socket
+
+    async def __aenter__(self) -> Self:
+        self._socket = await agent_connection(self._url, self._key)
+        await self._flush()
+        await self.expect(Welcome)
+        self.session.hold(self._held)
+        await self.say(Ready())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.socket.close()
+
+    async def say(self, *messages: AgentMessage) -> None:
+        for message in messages:
+            self.session.say(message)
+        await self._flush()
+
+    async def expect(self, kind: type[M]) -> M:
+        """The next message of that kind; others are kept for later."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                for message in self._received:
+                    if isinstance(message, kind):
+                        self._received.remove(message)
+                        return message
+                await self._receive()
+
+    async def fires(self, count: int) -> list[Fire]:
+        return [await self.expect(Fire) for _ in range(count)]
+
+    async def deliver(self, fire: Fire, state: FinalState = FinalState.SUCCEEDED) -> None:
+        """Accepts, reports one attempt with 204 and waits for the acknowledgement."""
+        log = (AttemptRecord(number=1, ago=20, took=7, status=204, address="10.0.0.7"),)
+        await self.say(
+            Accepted(id=fire.id),
+            Report(id=fire.id, state=state, reason="delivered", attempts=1, settled_ago=5, log=log),
+        )
+        assert (await self.expect(ReportAck)).id == fire.id
+
+    async def closed(self) -> int:
+        """Waits for the control plane to end the connection; its close code."""
+        async with asyncio.timeout(SECONDS):
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await self._receive()
+        assert self.socket.protocol.close_rcvd is not None, "no close frame"
+        return self.socket.protocol.close_rcvd.code
+
+    def waiting(self, kind: type[M]) -> list[M]:
+        """What has been received of that kind and not been expected."""
+        return [message for message in self._received if isinstance(message, kind)]
+
+    async def settled(self) -> None:
+        """Returns when the control plane has recorded what was said before, and said what came of it."""
+        probe = str(uuid4())
+        await self.say(Report(id=probe, state=FinalState.FAILED, reason="probe", attempts=0, settled_ago=0))
+        while (await self.expect(ReportAck)).id != probe:
+            pass
+
+    async def _receive(self) -> None:
+        for message in self.session.receive(await self.socket.recv()):
+            if isinstance(message, Canary) and self._echoes:
+                await self.say(CanaryEcho(nonce=message.nonce))
+            else:
+                self._received.append(message)
+
+    async def _flush(self) -> None:
+        for frame in self.session.outgoing():
+            await self.socket.send(frame)
+
+
+class Caller:
+    """A logged-in client of the REST API."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.http = http
+        self.headers: dict[str, str] = {}
+
+    async def log_in(self, key_id: str, key_secret: str) -> None:
+        answer = await self.post("Account/ApiKeyLogin", {"KeyId": key_id, "KeySecret": key_secret})
+        self.headers = {"Authorization": f"Bearer {answer['Token']}"}
+
+    async def get(self, path: str, status: int = 200) -> Any:
+        return await self.call("GET", path, status)
+
+    async def post(self, path: str, body: object, status: int = 200) -> Any:
+        return await self.call("POST", path, status, json=body)
+
+    async def call(self, method: str, path: str, status: int, **request: Any) -> Any:
+        request["headers"] = {**self.headers, **request.get("headers", {})}
+        async with self.http.request(method, f"{self.url}/api/v4/{path}", **request) as answer:
+            text = await answer.text()
+            assert answer.status == status, f"{answer.status}: {text}"
+            return await answer.json(content_type=None)
+
+    async def presence(self, name: str = "office") -> tuple[str, str]:
+        """A new presence: its id and key."""
+        made = await self.post("Presences", {"PresenceName": name})
+        return made["Id"], await self.new_key(made["Id"])
+
+    async def new_key(self, presence_id: str) -> str:
+        return str((await self.get(f"Presences/{presence_id}/NewKey"))["Key"])
+
+    async def webhook(self, presence_id: str, **fields: object) -> dict[str, Any]:
+        body = {
+            "PresenceId": presence_id,
+            "Uri": "http://myservice.com/ScanEnded/{SubjectId}",
+            "Event": "ScanExecutionCompleted",
+            "Global": True,
+        }
+        made: dict[str, Any] = await self.post("Webhooks", body | fields, status=201)
+        return made
+
+    async def event(
+        self, subject: str = "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b", status: int = 201, **more: object
+    ) -> Any:
+        return await self.post("Events", cloud_event(subject, **more), status)
+
+    async def deliveries(self) -> list[dict[str, Any]]:
+        """Oldest first."""
+        items: list[dict[str, Any]] = (await self.get("Deliveries?$top=5000"))["Items"]
+        return items[::-1]
+
+    async def delivery(self, delivery_id: str) -> dict[str, Any]:
+        return next(item for item in await self.deliveries() if item["Id"] == delivery_id)
+
+    async def until(self, delivery_id: str, state: str) -> dict[str, Any]:
+        """The delivery once it is in that state."""
+        async with asyncio.timeout(SECONDS):
+            while (found := await self.delivery(delivery_id))["State"] != state:
+                pass
+        return found
+
+
+def cloud_event(subject: str, **more: object) -> dict[str, object]:
+    return {
+        "specversion": "1.0", "id": str(uuid4()), "source": "/tests", "type": "ScanExecutionCompleted",
+        "subject": subject,
+    } | more  # fmt: skip

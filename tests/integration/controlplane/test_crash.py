@@ -1,0 +1,79 @@
+"""The real process, killed without warning and started again on the same database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from presence.controlplane.app import InitResult
+from presence.controlplane.settings import ControlPlaneSettings
+from presence.protocol.messages import Accepted, Fire
+from tests.integration.controlplane.peers import Agent, Caller
+from tests.support.processes import Program
+
+
+@asynccontextmanager
+async def running(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> AsyncIterator[tuple[Program, Caller]]:
+    env = {"PRESENCE_CP_DATABASE__URL": settings.database.url, "PRESENCE_CP_SERVER__PORT": "0"}
+    async with Program("control-plane", "serve", env=env) as program:
+        caller = Caller((await program.said("listening"))["url"], http)
+        await caller.log_in(administrator.key_id, administrator.key_secret)
+        yield program, caller
+
+
+async def test_nothing_is_lost_by_a_kill(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> None:
+    async with running(settings, administrator, http) as (program, caller):
+        presence_id, key = await caller.presence()
+        await caller.webhook(presence_id)
+        async with Agent(caller.url, key, credit=2) as agent:
+            for number in range(4):
+                await caller.event(f"subject-{number}")
+            accepted, dispatched = await agent.fires(2)
+            await agent.say(Accepted(id=accepted.id))
+            await agent.settled()
+            late = await agent.expect(Fire)
+            await program.kill()
+    async with running(settings, administrator, http) as (program, caller):
+        states = {entry["Id"]: entry["State"] for entry in await caller.deliveries()}
+        assert states.pop(accepted.id) == "accepted"
+        assert set(states.values()) == {"queued"}
+        async with Agent(caller.url, key, instance=agent.instance, held=[accepted.id]) as agent:
+            fires = await agent.fires(3)
+            assert {dispatched.id, late.id} < {fire.id for fire in fires} == set(states)
+            for fire in [accepted, *fires]:
+                await agent.deliver(fire)
+        assert {entry["State"] for entry in await caller.deliveries()} == {"succeeded"}
+        assert await program.stop() == 0
+
+
+async def test_a_stalled_agent_does_not_keep_the_process_from_stopping(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> None:
+    async with running(settings, administrator, http) as (program, caller):
+        _, key = await caller.presence()
+        async with Agent(caller.url, key) as agent:
+            await agent.settled()
+            agent.socket.transport.pause_reading()
+            started_at = asyncio.get_running_loop().time()
+            assert await program.stop() == 0
+            assert asyncio.get_running_loop().time() - started_at < 10
+            agent.socket.transport.abort()
+
+
+async def test_a_second_server_on_the_same_port_says_so_in_one_line(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> None:
+    async with running(settings, administrator, http) as (_, caller):
+        env = {
+            "PRESENCE_CP_DATABASE__URL": settings.database.url,
+            "PRESENCE_CP_SERVER__PORT": caller.url.rpartition(":")[2],
+        }
+        async with Program("control-plane", "serve", env=env) as second:
+            assert await second.exited() == 78
+            assert "cannot listen on 127.0.0.1" in second.text()
+            assert "Traceback" not in second.text()

@@ -1,0 +1,199 @@
+"""The main path through a session: fire, accepted, report, and everything that may happen between."""
+
+import asyncio
+from datetime import datetime
+from uuid import uuid4
+
+from presence.domain.delivery import FinalState
+from presence.protocol.messages import Accepted, Busy, Cancel, Draining, Fire, Report, ReportAck
+from tests.integration.controlplane.peers import Agent, Caller
+
+SUBJECT = "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b"
+
+
+async def test_an_event_becomes_a_fire_a_report_and_an_entry_in_the_log(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    webhook = await caller.webhook(presence_id)
+    async with Agent(caller.url, key) as agent:
+        event = await caller.event(SUBJECT)
+        fire = await agent.expect(Fire)
+        assert [fire.id] == event["Deliveries"]
+        assert (fire.webhook_id, fire.subject_id, fire.event) == (webhook["Id"], SUBJECT, "ScanExecutionCompleted")
+        assert (fire.uri, fire.method) == ("http://myservice.com/ScanEnded/{SubjectId}", "GET")
+        assert fire.max_age == 86_400_000
+        assert fire.age < 5000
+        assert (await caller.delivery(fire.id))["State"] == "dispatched"
+        await agent.say(Accepted(id=fire.id))
+        await caller.until(fire.id, "accepted")
+        await agent.deliver(fire)
+        entry = await caller.delivery(fire.id)
+    assert entry["State"] == "succeeded"
+    assert entry["Reason"] == "delivered"
+    assert entry["AttemptCount"] == 1
+    assert entry["InstanceId"] == agent.instance
+    attempt = entry["Attempts"][0]
+    assert (attempt["Number"], attempt["Took"], attempt["Status"], attempt["Address"]) == (1, 7, 204, "10.0.0.7")
+    times = [entry[name] for name in ("CreatedAt", "DispatchedAt", "AcceptedAt")]
+    assert times == sorted(times)
+    assert datetime.fromisoformat(attempt["At"]) < datetime.fromisoformat(entry["SettledAt"])
+
+
+async def test_deliveries_queued_while_the_agent_is_away_are_fired_when_it_connects(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    events = [await caller.event(f"subject-{number}") for number in range(3)]
+    assert {entry["State"] for entry in await caller.deliveries()} == {"queued"}
+    async with Agent(caller.url, key) as agent:
+        fires = await agent.fires(3)
+        assert [fire.subject_id for fire in fires] == ["subject-0", "subject-1", "subject-2"]
+        assert [[fire.id] for fire in fires] == [event["Deliveries"] for event in events]
+
+
+async def test_only_global_webhooks_of_the_events_type_fire(caller: Caller) -> None:
+    presence_id, _ = await caller.presence()
+    wanted = await caller.webhook(presence_id)
+    await caller.webhook(presence_id, Global=False)
+    await caller.webhook(presence_id, Event="ApplicationCountersChanged")
+    await caller.event()
+    assert [entry["WebhookId"] for entry in await caller.deliveries()] == [wanted["Id"]]
+
+
+async def test_a_repeated_event_makes_nothing_new(caller: Caller) -> None:
+    presence_id, _ = await caller.presence()
+    await caller.webhook(presence_id)
+    first = await caller.event(id="7", source="/scanner")
+    assert await caller.event(id="7", source="/scanner", status=200) == first
+    assert await caller.event(id="7", source="/other") != first
+    assert len(await caller.deliveries()) == 2
+
+
+async def test_no_more_fires_than_the_credit(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    for number in range(5):
+        await caller.event(f"subject-{number}")
+    async with Agent(caller.url, key, credit=2) as agent:
+        fires = await agent.fires(2)
+        assert {entry["State"] for entry in (await caller.deliveries())[2:]} == {"queued"}
+        await agent.say(Accepted(id=fires[0].id), Accepted(id=fires[1].id))
+        fires += await agent.fires(2)
+        await agent.say(Accepted(id=fires[2].id))
+        fires += await agent.fires(1)
+    assert [fire.subject_id for fire in fires] == [f"subject-{number}" for number in range(5)]
+
+
+async def test_busy_brings_the_delivery_back_after_the_asked_time(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        await agent.say(Busy(id=fire.id, reason="journal_full", retry_in=300))
+        asked_at = asyncio.get_running_loop().time()
+        await caller.until(fire.id, "queued")
+        assert (await agent.expect(Fire)).id == fire.id
+        assert asyncio.get_running_loop().time() - asked_at >= 0.25
+
+
+async def test_a_session_lost_before_accepted_puts_the_delivery_back_at_once(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        agent.socket.transport.abort()
+        await caller.until(fire.id, "queued")
+    async with Agent(caller.url, key) as successor:
+        assert (await successor.expect(Fire)).id == fire.id
+
+
+async def test_accepted_and_gone_in_the_same_breath_is_accepted(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        await agent.say(Accepted(id=fire.id))
+    assert (await caller.until(fire.id, "accepted"))["InstanceId"] == agent.instance
+
+
+async def test_what_an_agent_holds_is_not_sent_again(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event("held")
+    await caller.event("new")
+    held = (await caller.deliveries())[0]["Id"]
+    async with Agent(caller.url, key, held=[held]) as agent:
+        assert (await agent.expect(Fire)).subject_id == "new"
+        await agent.settled()
+        assert not agent.waiting(Fire)
+        assert (await caller.delivery(held))["State"] == "accepted"
+
+
+async def test_what_an_agent_accepted_and_holds_no_more_is_sent_again(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        await agent.say(Accepted(id=fire.id))
+        await agent.settled()
+    async with Agent(caller.url, key, instance=agent.instance) as after_the_loss:
+        assert (await after_the_loss.expect(Fire)).id == fire.id
+
+
+async def test_reports_are_acknowledged_always_and_count_once(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        await agent.deliver(fire)
+        await agent.say(Report(id=fire.id, state=FinalState.FAILED, reason="late", attempts=9, settled_ago=0))
+        assert (await agent.expect(ReportAck)).id == fire.id
+        unknown = str(uuid4())
+        await agent.say(Report(id=unknown, state=FinalState.FAILED, reason="x", attempts=1, settled_ago=0))
+        assert (await agent.expect(ReportAck)).id == unknown
+    assert (await caller.delivery(fire.id))["State"] == "succeeded"
+
+
+async def test_an_agent_cannot_touch_the_deliveries_of_another_presence(caller: Caller) -> None:
+    presence_id, _ = await caller.presence()
+    _, foreign_key = await caller.presence("elsewhere")
+    await caller.webhook(presence_id)
+    delivery = (await caller.event())["Deliveries"][0]
+    async with Agent(caller.url, foreign_key, held=[delivery]) as thief:
+        await thief.say(
+            Accepted(id=delivery),
+            Report(id=delivery, state=FinalState.SUCCEEDED, reason="x", attempts=1, settled_ago=0),
+        )
+        await thief.settled()
+        assert (await caller.delivery(delivery))["State"] == "queued"
+
+
+async def test_a_draining_agent_gets_no_fires_and_its_reports_count(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event("first")
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        await agent.say(Accepted(id=fire.id), Draining())
+        await agent.settled()
+        second = (await caller.event("second"))["Deliveries"][0]
+        await agent.deliver(fire)
+        assert not agent.waiting(Fire)
+        assert (await caller.delivery(second))["State"] == "queued"
+
+
+async def test_the_old_owner_of_a_finished_delivery_is_told_to_cancel(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    async with Agent(caller.url, key) as owner:
+        fire = await owner.expect(Fire)
+        await owner.deliver(fire)
+    async with Agent(caller.url, key, held=[fire.id]) as former:
+        assert (await former.expect(Cancel)).id == fire.id
+        await former.say(Report(id=fire.id, state=FinalState.CANCELLED, reason="x", attempts=0, settled_ago=0))
+        await former.expect(ReportAck)
+    assert (await caller.delivery(fire.id))["State"] == "succeeded"
