@@ -236,6 +236,7 @@ def test_values_are_percent_encoded(value: str, expanded: str) -> None:
         ("http://{SubjectId}/", "placeholder in the host or port"),
         ("http://{SubjectId}.corp/", "placeholder in the host or port"),
         ("http://h{SubjectId", "placeholder in the host or port"),
+        ("http://h}/", "placeholder in the host or port"),
         ("http://h:{SubjectId}/", "placeholder in the host or port"),
         ("http://{SubjectId}@h/", "placeholder in the host or port"),
         # dot segments
