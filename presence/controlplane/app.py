@@ -226,7 +226,8 @@ def _listening(settings: ControlPlaneSettings) -> Iterator[socket.socket]:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
         ]
-        listener = socket.socket(family, kind)
+        # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer takes 40 ms.
+        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     except OSError as error:
         raise ConfigurationError(f"server.host '{host}' cannot be listened on: {error.strerror}") from None
     with listener:

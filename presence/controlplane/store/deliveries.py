@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
@@ -86,7 +86,9 @@ def change(target: DeliveryState, *sources: DeliveryState) -> Update:
     """The guarded UPDATE to a state, from all states that may change to it or from the given ones of them."""
     allowed = sources_of(target)
     assert set(sources) <= set(allowed), f"{sources} may not all become {target}"
-    return update(delivery).where(delivery.c.state.in_(sources or allowed)).values(state=target)
+    # One bound value for each state: SQLAlchemy's expanding IN does not work with many rows of parameters.
+    states = [literal(state.value) for state in sources or allowed]
+    return update(delivery).where(delivery.c.state.in_(states)).values(state=target)
 
 
 def _of(peer: Peer) -> ColumnElement[bool]:
@@ -121,8 +123,7 @@ async def due(transaction: AsyncConnection, peer: Peer, now: int, limit: int) ->
     """The oldest queued deliveries of a presence that may be fired now; suspects come first."""
     suspects = _due(peer, now, limit).where(delivery.c.protocol_closes > 0)
     others = _due(peer, now, limit).where(delivery.c.protocol_closes == 0)
-    found = [Due(*row, True) for row in await transaction.execute(suspects)]
-    found += [Due(*row, False) for row in await transaction.execute(others)]
+    found = [Due(*row) for query in (suspects, others) for row in await transaction.execute(query)]
     return found[:limit]
 
 
@@ -136,6 +137,7 @@ def _due(peer: Peer, now: int, limit: int) -> Select[Any]:
             delivery.c.uri,
             delivery.c.created_at,
             delivery.c.expires_at,
+            delivery.c.protocol_closes > 0,
         )
         .where(_of(peer), is_due(now))
         .order_by(delivery.c.created_at, delivery.c.id)

@@ -7,6 +7,7 @@ waits for it in the pool's queue, on the event loop.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
@@ -14,7 +15,8 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from presence.controlplane.settings import SQLITE, Store
+from presence.controlplane.settings import Store
+from presence.controlplane.store.driver import connect
 from presence.controlplane.store.migrations import newest_revision
 from presence.errors import DatabaseError
 
@@ -63,13 +65,18 @@ async def open_database(store: Store) -> AsyncIterator[Database]:
 
 
 def _engine(store: Store, *, readers: int) -> AsyncEngine:
-    url = f"sqlite+aiosqlite:///{store.url.removeprefix(SQLITE)}"
-    engine = create_async_engine(url, pool_size=readers or 1, max_overflow=0, pool_timeout=60)
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{store.path}",
+        async_creator=partial(connect, store.path, writes=not readers),
+        pool_size=readers or 1,
+        max_overflow=0,
+        pool_timeout=60,
+        hide_parameters=True,
+    )
     begin = "BEGIN" if readers else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA journal_mode = WAL")

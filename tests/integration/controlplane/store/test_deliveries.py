@@ -1,0 +1,177 @@
+"""The guarded changes of state, and the engine under them, on a real SQLite file."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from presence.controlplane.access import Peer
+from presence.controlplane.settings import Store
+from presence.controlplane.store import accounts, deliveries, events
+from presence.controlplane.store.deliveries import NewDelivery, Settled, change
+from presence.controlplane.store.engine import Database, open_database
+from presence.controlplane.store.events import Event
+from presence.controlplane.store.migrations import migrate
+from presence.controlplane.store.tables import delivery, organization
+from presence.domain.delivery import DELIVERY_TRANSITIONS, DeliveryState, FinalState
+from presence.errors import DatabaseError
+
+PEER = Peer("o", "p", "k", 0)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    store = Store(url=f"sqlite:///{tmp_path}/x.db")
+    migrate(store)
+    async with open_database(store) as database:
+        async with database.write() as transaction:
+            await accounts.add_organization(transaction, "o", "acme", 0)
+            await events.add(transaction, "o", Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0))
+        yield database
+
+
+async def queued(database: Database, count: int) -> list[str]:
+    ids = sorted(str(uuid4()) for _ in range(count))
+    rows = [NewDelivery(id_, "w", "p", "e", "ScanExecutionCompleted", "x", "http://x/", 0, 100) for id_ in ids]
+    async with database.write() as transaction:
+        await deliveries.add(transaction, "o", rows)
+    return ids
+
+
+async def test_every_pair_of_states(database: Database) -> None:
+    """A change happens exactly where the table of the domain allows it."""
+    (id_,) = await queued(database, 1)
+    for source, target in product(DeliveryState, DeliveryState):
+        async with database.write() as transaction:
+            await transaction.execute(update(delivery).values(state=source))
+            changed = await transaction.execute(change(target).where(delivery.c.id == id_))
+            found = (await transaction.execute(select(delivery.c.state))).scalar_one()
+        allowed = target in DELIVERY_TRANSITIONS[source]
+        assert changed.rowcount == allowed, f"{source} -> {target}"
+        assert found == (target if allowed else source)
+
+
+def test_a_change_that_the_table_does_not_know_is_a_defect() -> None:
+    with pytest.raises(AssertionError):
+        change(DeliveryState.DISPATCHED, DeliveryState.ACCEPTED)
+
+
+async def test_a_state_that_does_not_exist_is_refused_by_the_schema(database: Database) -> None:
+    await queued(database, 1)
+    with pytest.raises(DBAPIError, match="CHECK"):
+        async with database.write() as transaction:
+            await transaction.execute(update(delivery).values(state="lost"))
+
+
+async def test_many_reports_in_one_transaction(database: Database) -> None:
+    ids = await queued(database, 5)
+    settled = [Settled(id_, FinalState.SUCCEEDED, "delivered", 1, "[]", 7) for id_ in ids[:3]]
+    settled += [Settled(id_, FinalState.FAILED, "too_old", 9, "[]", 8) for id_ in ids[3:]]
+    late = [Settled(ids[0], FinalState.FAILED, "late", 9, "[]", 9), settled[0]]
+    async with database.write() as transaction:
+        await deliveries.settle(transaction, PEER, "i", settled)
+        await deliveries.settle(transaction, PEER, "i", late)
+        states = await deliveries.states(transaction, PEER, ids)
+    assert [states[id_][0] for id_ in ids] == ["succeeded"] * 3 + ["failed"] * 2
+
+
+async def test_many_busy_answers_in_one_transaction(database: Database) -> None:
+    ids = await queued(database, 3)
+    async with database.write() as transaction:
+        await deliveries.dispatch(transaction, PEER, "i", ids, 1)
+        await deliveries.postpone(transaction, PEER, "i", [(id_, 50) for id_ in ids[:2]])
+        assert [row.id for row in await deliveries.due(transaction, PEER, 49, 10)] == []
+        assert [row.id for row in await deliveries.due(transaction, PEER, 50, 10)] == ids[:2]
+        assert [row.id for row in await deliveries.due(transaction, PEER, 100, 10)] == []
+
+
+async def test_another_organization_sees_and_changes_nothing(database: Database) -> None:
+    ids = await queued(database, 1)
+    stranger = Peer("other", "p", "k", 0)
+    async with database.write() as transaction:
+        await deliveries.accept(transaction, stranger, "i", ids, 1)
+        assert await deliveries.states(transaction, stranger, ids) == {}
+        assert await deliveries.page(transaction, "other", 10, 0) == []
+        assert (await deliveries.page(transaction, "o", 10, 0))[0].state == "queued"
+
+
+async def test_no_update_is_lost(database: Database) -> None:
+    """The driver's default loses most of them: it begins a transaction only when it writes."""
+
+    async def increment() -> None:
+        async with database.write() as transaction:
+            value = (await transaction.execute(select(organization.c.created_at))).scalar_one()
+            await transaction.execute(update(organization).values(created_at=value + 1))
+
+    await asyncio.gather(*(increment() for _ in range(50)))
+    async with database.read() as transaction:
+        assert (await transaction.execute(select(organization.c.created_at))).scalar_one() == 50
+
+
+async def test_what_fails_is_rolled_back(database: Database) -> None:
+    async def fail() -> None:
+        async with database.write() as transaction:
+            await accounts.add_organization(transaction, "o2", "second", 0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    async with database.read() as transaction:
+        assert await accounts.organization_named(transaction, "second") is None
+
+
+async def test_a_cancelled_transaction_frees_the_writer(database: Database) -> None:
+    started = asyncio.Event()
+
+    async def hang() -> None:
+        async with database.write() as transaction:
+            await accounts.add_organization(transaction, "o2", "second", 0)
+            started.set()
+            await asyncio.Event().wait()
+
+    hanging = asyncio.create_task(hang())
+    await started.wait()
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
+    async with database.write() as transaction:
+        await accounts.add_organization(transaction, "o3", "second", 0)
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(DBAPIError, match="readonly"):
+        async with database.read() as transaction:
+            await transaction.execute(insert(organization).values(id="x", name="x", created_at=0))
+
+
+async def test_commits_are_durable(database: Database) -> None:
+    async with database.write() as transaction:
+        assert (await transaction.execute(text("PRAGMA synchronous"))).scalar() == 2
+        assert (await transaction.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+        assert (await transaction.execute(text("PRAGMA foreign_keys"))).scalar() == 1
+
+
+async def test_a_database_that_cannot_be_used(tmp_path: Path) -> None:
+    absent = Store(url=f"sqlite:///{tmp_path}/absent.db")
+    with pytest.raises(DatabaseError, match="control-plane init"):
+        async with open_database(absent):
+            pass
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    with pytest.raises(DatabaseError, match="control-plane migrate"):
+        async with open_database(Store(url=f"sqlite:///{tmp_path}/empty.db")):
+            pass
+    (tmp_path / "noise.db").write_bytes(b"noise" * 1000)
+    noise = Store(url=f"sqlite:///{tmp_path}/noise.db")
+    with pytest.raises(DatabaseError, match="not a database"):
+        async with open_database(noise):
+            pass
+    with pytest.raises(DatabaseError, match="not a database"):
+        migrate(noise)

@@ -1,0 +1,98 @@
+"""Settings: precedence, defaults, and errors that name place, key, fault and remedy but no value."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from presence.controlplane.settings import ControlPlaneSettings, load_settings
+from presence.errors import ConfigurationError, ExitCode
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.delenv("PRESENCE_CP_CONFIG", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "control-plane.toml"
+
+
+def test_defaults(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert (settings.server.host, settings.server.port, settings.server.public_url) == ("127.0.0.1", 8480, None)
+    assert settings.database.path == tmp_path / "control-plane.db"
+    assert (settings.dispatch.lease, settings.dispatch.canary_every, settings.dispatch.canary_timeout) == (60, 15, 30)
+    assert (settings.auth.token_lifetime, settings.auth.key_lifetime) == (3600, 365)
+
+
+def test_the_environment_beats_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('[server]\nport = 1\nhost = "0.0.0.0"\n[database]\nurl = "sqlite:////tmp/x.db"\n')
+    monkeypatch.setenv("PRESENCE_CP_SERVER__PORT", "2")
+    settings = load_settings(file)
+    assert (settings.server.port, settings.server.host) == (2, "0.0.0.0")
+    assert settings.database.path == Path("/tmp/x.db")
+
+
+def test_the_file_named_by_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("[server]\nport = 5\n")
+    monkeypatch.setenv("PRESENCE_CP_CONFIG", str(file))
+    assert load_settings().server.port == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[server\n", ["not TOML", "line 1"]),
+        ("[server]\n\nport = 'SECRET'\n", ["line 3", "server.port", "integer", "for example port = 8480"]),
+        ("[server]\nport = 70000\n", ["line 2", "65535"]),
+        ("[server]\nprot = 1\n", ["line 2", "'server.prot' is unknown", "host, port, public_url"]),
+        ("[sever]\nport = 1\n", ["line 1", "'sever' is unknown", "server"]),
+        ("server = 1\n", ["line 1", "server"]),
+        ('[database]\nurl = "postgresql://u:SECRET@h/d"\n', ["line 2", "database.url", "later version", "sqlite:////"]),
+        ('[database]\nurl = "mysql://SECRET"\n', ["line 2", "database.url", "only a SQLite file", "sqlite:////"]),
+        ('[server]\npublic_url = "SECRET"\n', ["server.public_url", "https://presence.example.com"]),
+        ("[dispatch]\ncanary_every = 60\n", ["dispatch", "canary_every must be shorter"]),
+        ("[dispatch]\nlease = nan\n", ["dispatch.lease", "finite"]),
+        ('[log]\nlevel = "loud"\n', ["log.level", "'debug'", 'level = "info"']),
+    ],
+)
+def test_errors_in_the_file(file: Path, text: str, says: list[str]) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(file)
+    message = str(caught.value)
+    assert message.startswith(str(file))
+    assert all(part in message for part in says), message
+    assert "SECRET" not in message
+    assert "\n" not in message
+    assert caught.value.exit_code is ExitCode.CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PRESENCE_CP_SERVER__PORT", "SECRET", "variable PRESENCE_CP_SERVER__PORT: server.port"),
+        ("PRESENCE_CP_SERVER__PROT", "1", "PRESENCE_CP_SERVER__PROT is unknown; known are PRESENCE_CP_AUTH__KEY"),
+        ("PRESENCE_CP_SERVER", "SECRET", "PRESENCE_CP_SERVER is unknown"),
+        ("PRESENCE_CP_CONFIG", "/nowhere.toml", "/nowhere.toml: cannot be read: No such file"),
+    ],
+)
+def test_errors_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert says in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings(tmp_path / "absent.toml")
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        ControlPlaneSettings().server.port = 1  # type: ignore[misc]
