@@ -14,7 +14,7 @@ from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Literal, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+from structlog.typing import FilteringBoundLogger, Processor
 
 Format = Literal["json", "console", "auto"]
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -58,7 +58,7 @@ def configure(level: str = "info", style: Format = "auto", stream: TextIO | None
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
         if not console
-        else _plain_traceback,
+        else structlog.processors.format_exc_info,
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -82,10 +82,5 @@ def configure(level: str = "info", style: Format = "auto", stream: TextIO | None
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
-
-
-def _plain_traceback(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Leaves the exception to the console renderer, which prints it without local variables."""
-    return event

@@ -1,6 +1,7 @@
 """The daemon: opens the resources, starts the stages, drains. The composition root; it holds no rule of its own."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -39,6 +40,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 def run(settings: AgentSettings) -> None:
     """Runs the daemon until SIGTERM or SIGINT. Raises PresenceError where it cannot start."""
     settings.control_plane.address()
+    # What was imported lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(settings))
 

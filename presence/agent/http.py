@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Self
 
 import aiohttp
@@ -30,6 +31,7 @@ KEEPALIVE = 4.0
 """Seconds an idle connection is kept: less than common servers do, so that they seldom close it under us."""
 
 DNS_THREADS = 8
+DECISIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,14 @@ class Http:
     def __init__(self, limits: Delivery, policy: EgressPolicy) -> None:
         self._limits = limits
         self._policy = policy
+        self._decisions = Decisions(policy)
 
     async def __aenter__(self) -> Self:
         limits = self._limits
         self._resolver = Resolver(self._policy, limits.connect_timeout)
         self._session = aiohttp.ClientSession(
             connector=_Connector(
-                self._policy,
+                self._decisions,
                 resolver=self._resolver,
                 socket_factory=_open_socket,
                 use_dns_cache=False,
@@ -116,7 +119,7 @@ class Http:
         _wire.set(wire)
         literal = as_address(request.host)
         if literal is not None:
-            refused = self._policy.decide_all(request.host, request.port, [literal])
+            refused = self._decisions.decide(request.host, request.port, request.host)
             if refused is not None:
                 return Sent(refused, None)
             wire.checked.add(str(literal))
@@ -133,6 +136,8 @@ class Http:
 
     async def _discard(self, response: aiohttp.ClientResponse) -> None:
         """Reads the body up to the limit, so that the connection can be used again; the status has decided."""
+        if response.content.at_eof():
+            return
         left = self._limits.max_response_bytes
         try:
             async for chunk in response.content.iter_any():
@@ -142,6 +147,22 @@ class Http:
                     return
         except (aiohttp.ClientError, TimeoutError, OSError):
             response.close()
+
+
+class Decisions:
+    """The policy's answers, remembered: it is pure and frozen, so one answer serves every request to an address."""
+
+    def __init__(self, policy: EgressPolicy) -> None:
+        self._policy = policy
+        self._known: dict[tuple[str, int, str], Refused | None] = {}
+
+    def decide(self, host: str, port: int, address: str) -> Refused | None:
+        key = host, port, address
+        if key not in self._known:
+            if len(self._known) >= DECISIONS:
+                self._known.clear()
+            self._known[key] = self._policy.decide_all(host, port, [ipaddress.ip_address(address)])
+        return self._known[key]
 
 
 class Resolver(AbstractResolver):
@@ -188,9 +209,9 @@ class Resolver(AbstractResolver):
 class _Connector(aiohttp.TCPConnector):
     """Checks the peer of each connection it hands out, a fresh one or one that is used again."""
 
-    def __init__(self, policy: EgressPolicy, **options: Any) -> None:
+    def __init__(self, decisions: "Decisions", **options: Any) -> None:
         super().__init__(**options)
-        self._policy = policy
+        self._decisions = decisions
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -198,7 +219,7 @@ class _Connector(aiohttp.TCPConnector):
         peer = connection.transport.get_extra_info("peername") if connection.transport else None
         if peer is not None:
             wire.address = peer[0]
-            wire.refused = self._policy.decide_all(wire.host, wire.port, [ipaddress.ip_address(peer[0])])
+            wire.refused = self._decisions.decide(wire.host, wire.port, peer[0])
             if wire.refused is not None:
                 connection.close()
                 raise _Denied(wire.refused.reason)
@@ -206,6 +227,7 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
+@lru_cache(maxsize=1024)
 def as_address(host: str) -> Address | None:
     """The host as an address, where it is one literally."""
     try:

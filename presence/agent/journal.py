@@ -21,7 +21,7 @@ from typing import Any
 
 from presence.agent.commits import Commits
 from presence.clock import Clock
-from presence.domain.delivery import FinalState
+from presence.domain.delivery import FinalState, JournalState
 from presence.domain.outcome import Fault, Phase, Reason
 from presence.errors import JournalError
 from presence.protocol.messages import Fire
@@ -40,12 +40,14 @@ def _statements() -> dict[str, str]:
 
 
 _SQL = _statements()
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A delivery whose attempt number `attempts` may begin now. Times in the journal's milliseconds."""
 
+    seq: int
     id: str
     webhook_id: str
     event: str
@@ -55,7 +57,6 @@ class Claimed:
     born_at: int
     expires_at: int
     attempts: int
-    log: list[LogEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class Journal:
 
     async def next_epoch(self) -> int:
         """A number greater than every one before it, for the next session of this instance."""
-        return int(await self._commits.submit(lambda db: db.execute(_SQL["next_epoch"]).fetchone()[0]))
+        return await self._commits.submit(self._next_epoch, None)
+
+    def _next_epoch(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
+        return [int(db.execute(_SQL["next_epoch"]).fetchone()[0]) for _ in asked]
 
     async def accept(self, fires: Sequence[Fire], deadline: int) -> list[bool]:
         """Keeps the fires; for each whether it is kept (False: the journal is full).
@@ -107,117 +111,142 @@ class Journal:
         An empty list proves that the journal can be written.
         """
         order = self._order
-        kept = await self._commits.submit(lambda db: [self._accept(db, fire, deadline) for fire in fires])
+        kept = await self._commits.submit(self._accept, (fires, deadline))
         self.pending.set()
         if self._order != order:
             self.settled.set()
         return kept
 
-    def _accept(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
-        if db.execute(_SQL["known"], (fire.id,)).fetchone():
-            self._report_again(db, fire.id)
-            return True
-        if self._unsettled >= self._max_deliveries:
-            return False
+    def _accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[bool]]:
+        self._keep_time(db)
+        return [[self._keep(db, fire, deadline) for fire in fires] for fires, deadline in batches]
+
+    def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
         now = self.now()
         born = now - fire.age
         expires = born + min(fire.max_age, deadline)
         row = (fire.id, fire.webhook_id, fire.event, fire.subject_id, fire.uri, fire.method, born, expires, now, now)
-        db.execute(_SQL["accept"], row)
-        self._unsettled += 1
-        return True
+        if self._unsettled < self._max_deliveries and db.execute(_SQL["accept"], row).rowcount == 1:
+            self._unsettled += 1
+            return True
+        return self._is_known(db, fire.id)
 
-    def _report_again(self, db: sqlite3.Connection, delivery: str) -> None:
+    def _is_known(self, db: sqlite3.Connection, delivery: str) -> bool:
+        """Whether the delivery is here; one that was reported already is reported once more."""
         if db.execute(_SQL["report_again"], (self._order + 1, delivery)).rowcount:
             self._order += 1
+            return True
+        return db.execute(_SQL["known"], (delivery,)).fetchone() is not None
 
     async def claim(self, limit: int) -> Claim:
         """Takes up to `limit` due deliveries for an attempt, the longest due first; expires those too old."""
-        claim, expired = await self._commits.submit(lambda db: self._claim(db, limit))
-        if expired:
+        order = self._order
+        claim = await self._commits.submit(self._claim, limit)
+        if self._order != order:
             self.settled.set()
         return claim
 
-    def _claim(self, db: sqlite3.Connection, limit: int) -> tuple[Claim, int]:
+    def _claim(self, db: sqlite3.Connection, limits: Sequence[int]) -> list[Claim]:
+        return [self._take(db, limit) for limit in limits]
+
+    def _take(self, db: sqlite3.Connection, limit: int) -> Claim:
         now = self.now()
-        expired = db.execute(_SQL["expired"], {"now": now}).fetchall()
-        for (delivery,) in expired:
-            self._end(db, delivery, "pending", FinalState.EXPIRED, Reason.TOO_OLD, None)
-        rows = db.execute(_SQL["claim"], (now, limit)).fetchall()
-        claimed = [_claimed(row) for row in rows]
-        (due,) = db.execute(_SQL["next_due"]).fetchone()
-        return Claim(claimed, None if due is None else max(0, due - now)), len(expired)
+        due = [Claimed(*row) for row in db.execute(_SQL["due"], (now, limit)).fetchall()]
+        claimed = [delivery for delivery in due if delivery.expires_at > now]
+        for delivery in due:
+            if delivery.expires_at <= now:
+                self._end(db, delivery.seq, JournalState.PENDING, FinalState.EXPIRED, Reason.TOO_OLD)
+        if claimed:
+            db.execute(_SQL["claim"], (_json([delivery.seq for delivery in claimed]),))
+        (next_due,) = db.execute(_SQL["next_due"]).fetchone() if len(claimed) < limit else (now,)
+        return Claim(claimed, None if next_due is None else max(0, next_due - now))
 
     async def settle(self, claimed: Claimed, entry: LogEntry, state: FinalState, reason: Reason) -> None:
         """The delivery has ended with this attempt."""
-        log = _dump(claimed.log, entry)
-        await self._commits.submit(lambda db: self._end(db, claimed.id, "delivering", state, reason, log))
+        row = {"seq": claimed.seq, "state": state, "reason": reason, "entry": entry}
+        await self._commits.submit(self._settle, row)
         self.settled.set()
+
+    def _settle(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        values = {"rows": _json(rows), "order": self._order + 1, "now": self.now(), "length": LOG_LENGTH}
+        changed = db.execute(_SQL["settle"], values).rowcount
+        assert changed == len(rows), f"{len(rows) - changed} deliveries were settled, but were not being delivered"
+        self._order += len(rows)
+        self._unsettled -= len(rows)
+        return rows
 
     async def retry(self, claimed: Claimed, entry: LogEntry, delay: int) -> None:
         """The next attempt is due in `delay` milliseconds; a delivery that was cancelled meanwhile ends."""
-        log = _dump(claimed.log, entry)
-        await self._commits.submit(lambda db: self._retry(db, claimed.id, log, delay))
+        await self._commits.submit(self._retry, {"seq": claimed.seq, "delay": delay, "entry": entry})
         self.pending.set()
         self.settled.set()
 
-    def _retry(self, db: sqlite3.Connection, delivery: str, log: str, delay: int) -> None:
-        row = db.execute(_SQL["retry"], {"id": delivery, "log": log, "due_at": self.now() + delay}).fetchone()
-        assert row is not None, f"{delivery} is retried, but was not being delivered"
-        if row[0]:
-            self._end(db, delivery, "pending", FinalState.CANCELLED, Reason.CANCELLED, None)
+    def _retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
+        values = {"rows": _json(rows), "now": self.now(), "length": LOG_LENGTH}
+        changed = db.execute(_SQL["retry"], values).fetchall()
+        assert len(changed) == len(rows), f"{len(rows) - len(changed)} retried, but were not being delivered"
+        for seq, cancelling in changed:
+            if cancelling:
+                self._end(db, seq, JournalState.PENDING, FinalState.CANCELLED, Reason.CANCELLED)
+        return rows
 
     async def cancel(self, delivery: str) -> None:
         """Prevents the next attempt; one that is under way goes on, and its outcome is the truth."""
-        await self._commits.submit(lambda db: self._cancel(db, delivery))
+        await self._commits.submit(self._cancel, delivery)
         self.settled.set()
 
-    def _cancel(self, db: sqlite3.Connection, delivery: str) -> None:
-        row = db.execute(_SQL["cancel"], (delivery,)).fetchone()
-        if row and row[0] in ("pending", "held"):
-            self._end(db, delivery, row[0], FinalState.CANCELLED, Reason.CANCELLED, None)
+    def _cancel(self, db: sqlite3.Connection, deliveries: Sequence[str]) -> Sequence[str]:
+        for delivery in deliveries:
+            for seq, state in db.execute(_SQL["cancel"], (delivery,)).fetchall():
+                if state != JournalState.DELIVERING:
+                    self._end(db, seq, JournalState(state), FinalState.CANCELLED, Reason.CANCELLED)
+        return deliveries
 
-    def _end(
-        self, db: sqlite3.Connection, delivery: str, source: str, state: FinalState, reason: Reason, log: str | None
-    ) -> None:
+    def _end(self, db: sqlite3.Connection, seq: int, source: JournalState, state: FinalState, reason: Reason) -> None:
+        """Ends what is not being delivered."""
         self._order += 1
-        values = {"id": delivery, "source": source, "state": state.value, "reason": reason.value, "log": log}
-        changed = db.execute(_SQL["end"], {**values, "order": self._order, "now": self.now()}).rowcount
-        assert changed == 1, f"{delivery} ends as {state}, but was not {source}"
+        changed = db.execute(_SQL["end"], (state, reason, self._order, self.now(), seq, source)).rowcount
+        assert changed == 1, f"delivery {seq} ends as {state}, but was not {source}"
         self._unsettled -= 1
 
     async def held(self) -> list[str]:
         """Ids of all deliveries that the control plane does not know the end of, oldest first."""
-        return await self._commits.submit(lambda db: [row[0] for row in db.execute(_SQL["held"])])
+        return await self._commits.submit(self._held, None)
+
+    def _held(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[list[str]]:
+        held = [row[0] for row in db.execute(_SQL["held"])]
+        return [held for _ in asked]
 
     async def unreported(self, after: int, limit: int) -> list[Settled]:
         """Ended deliveries without acknowledged report, in the order in which they ended, after that order."""
+        return await self._commits.submit(self._unreported, (after, limit))
 
-        def read(db: sqlite3.Connection) -> list[Settled]:
-            return [_settled(row) for row in db.execute(_SQL["unreported"], (after, limit))]
-
-        return await self._commits.submit(read)
+    def _unreported(self, db: sqlite3.Connection, asked: Sequence[tuple[int, int]]) -> list[list[Settled]]:
+        return [[_settled(row) for row in db.execute(_SQL["unreported"], bounds).fetchall()] for bounds in asked]
 
     async def mark_reported(self, deliveries: Sequence[str]) -> None:
         """The control plane has acknowledged these; only their ids are remembered, to drop repeats."""
-        now = self.now()
-        rows = [(now, delivery) for delivery in deliveries]
-        await self._commits.submit(lambda db: db.executemany(_SQL["mark_reported"], rows) and None)
+        await self._commits.submit(self._mark_reported, deliveries)
+
+    def _mark_reported(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:
+        acknowledged = [delivery for batch in batches for delivery in batch]
+        db.execute(_SQL["mark_reported"], (self.now(), _json(acknowledged)))
+        return [None] * len(batches)
 
     async def prune(self, retention: int, memory: int) -> int:
         """Forgets up to 1,000 deliveries reported `retention` and expired `memory` milliseconds ago; how many."""
+        return await self._commits.submit(self._prune, (retention, memory))
+
+    def _prune(self, db: sqlite3.Connection, asked: Sequence[tuple[int, int]]) -> list[int]:
         now = self.now()
-        return await self._commits.submit(
-            lambda db: db.execute(_SQL["prune"], (now - retention, now - memory)).rowcount
-        )
+        return [db.execute(_SQL["prune"], (now - retention, now - memory)).rowcount for retention, memory in asked]
 
     def recover(self, db: sqlite3.Connection) -> None:
         """What was being delivered when the process died is tried again, with a true entry in its log."""
         db.execute("BEGIN IMMEDIATE")
-        for delivery, attempts, log in db.execute(_SQL["delivering"]).fetchall():
-            entry = {"number": attempts, "at": self.now(), "took": 0}
-            entry |= {"phase": Phase.FIRST_BYTE, "fault": Fault.INTERRUPTED}
-            self._retry(db, delivery, _dump(json.loads(log), entry), 0)
+        cut = {"at": self.now(), "took": 0, "phase": Phase.FIRST_BYTE, "fault": Fault.INTERRUPTED}
+        found = db.execute(_SQL["delivering"]).fetchall()
+        self._retry(db, [{"seq": seq, "delay": 0, "entry": {"number": number, **cut}} for seq, number in found])
         db.execute("COMMIT")
 
     def _count(self, db: sqlite3.Connection) -> None:
@@ -281,20 +310,9 @@ def _restore_time(connection: sqlite3.Connection, clock: Clock) -> tuple[str, in
     return instance, now + max(0, passed), uptime
 
 
-def _claimed(row: tuple[Any, ...]) -> Claimed:
-    return Claimed(*row[:9], log=json.loads(row[9]))  # type: ignore[misc]
-
-
 def _settled(row: tuple[Any, ...]) -> Settled:
     delivery, state, reason, attempts, log, order, settled_at = row
     return Settled(delivery, FinalState(state), reason, attempts, json.loads(log), order, settled_at)
-
-
-def _dump(log: list[LogEntry], entry: LogEntry) -> str:
-    kept = [*log, entry]
-    if len(kept) > LOG_LENGTH:
-        kept = [kept[0], *kept[-(LOG_LENGTH - 1) :]]
-    return json.dumps(kept, separators=(",", ":"))
 
 
 def _explain(path: Path, error: sqlite3.Error | OSError) -> str:

@@ -40,9 +40,8 @@ CREATE TABLE delivery (
 ) STRICT;
 
 CREATE INDEX delivery_due ON delivery (due_at) WHERE state = 'pending';
-CREATE INDEX delivery_delivering ON delivery (seq) WHERE state = 'delivering';
 CREATE INDEX delivery_unreported ON delivery (settled_order) WHERE reported_at IS NULL AND settled_at IS NOT NULL;
-CREATE INDEX delivery_unsettled ON delivery (seq) WHERE settled_at IS NULL;
+CREATE INDEX delivery_held ON delivery (seq) WHERE reported_at IS NULL;
 CREATE INDEX delivery_reported ON delivery (reported_at) WHERE reported_at IS NOT NULL;
 
 -- name: create
@@ -58,7 +57,7 @@ UPDATE journal SET boot_id = ?, elapsed = ?, wall = ?, now = ?;
 UPDATE journal SET epoch = epoch + 1 RETURNING epoch;
 
 -- name: counts
-SELECT (SELECT count(*) FROM delivery WHERE settled_at IS NULL),
+SELECT (SELECT count(*) FROM delivery WHERE reported_at IS NULL AND settled_at IS NULL),
        (SELECT coalesce(max(settled_order), 0) FROM delivery);
 
 -- name: accept
@@ -66,33 +65,44 @@ INSERT INTO delivery (id, webhook_id, event, subject_id, uri, method, born_at, e
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
 ON CONFLICT (id) DO NOTHING;
 
--- name: expired
-SELECT id FROM delivery WHERE state = 'pending' AND due_at <= :now AND expires_at <= :now;
+-- name: due
+SELECT seq, id, webhook_id, event, subject_id, uri, method, born_at, expires_at, attempts + 1 FROM delivery
+WHERE state = 'pending' AND due_at <= ? ORDER BY due_at LIMIT ?;
 
 -- name: claim
 UPDATE delivery SET state = 'delivering', attempts = attempts + 1
-WHERE state = 'pending' AND seq IN (
-    SELECT seq FROM delivery WHERE state = 'pending' AND due_at <= ? ORDER BY due_at LIMIT ?)
-RETURNING id, webhook_id, event, subject_id, uri, method, born_at, expires_at, attempts, log;
+WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending';
 
 -- name: next_due
 SELECT min(due_at) FROM delivery WHERE state = 'pending';
 
--- name: end
+-- name: settle
 UPDATE delivery
-SET state = :state, reason = :reason, log = coalesce(:log, log), settled_order = :order, settled_at = :now
-WHERE id = :id AND state = :source;
+SET state = e.value ->> 'state', reason = e.value ->> 'reason', settled_order = :order + e.key, settled_at = :now,
+    log = json_insert(
+        CASE WHEN json_array_length(log) < :length THEN log ELSE json_remove(log, '$[1]') END,
+        '$[#]', json(e.value -> 'entry'))
+FROM json_each(:rows) AS e
+WHERE delivery.seq = e.value ->> 'seq' AND delivery.state = 'delivering';
 
 -- name: retry
-UPDATE delivery SET state = 'pending', due_at = :due_at, log = :log
-WHERE id = :id AND state = 'delivering'
-RETURNING cancelling;
+UPDATE delivery
+SET state = 'pending', due_at = :now + (e.value ->> 'delay'),
+    log = json_insert(
+        CASE WHEN json_array_length(log) < :length THEN log ELSE json_remove(log, '$[1]') END,
+        '$[#]', json(e.value -> 'entry'))
+FROM json_each(:rows) AS e
+WHERE delivery.seq = e.value ->> 'seq' AND delivery.state = 'delivering'
+RETURNING delivery.seq, cancelling;
+
+-- name: end
+UPDATE delivery SET state = ?, reason = ?, settled_order = ?, settled_at = ? WHERE seq = ? AND state = ?;
 
 -- name: cancel
-UPDATE delivery SET cancelling = 1 WHERE id = ? AND settled_at IS NULL RETURNING state;
+UPDATE delivery SET cancelling = 1 WHERE id = ? AND settled_at IS NULL RETURNING seq, state;
 
 -- name: delivering
-SELECT id, attempts, log FROM delivery WHERE state = 'delivering';
+SELECT seq, attempts FROM delivery WHERE reported_at IS NULL AND state = 'delivering';
 
 -- name: held
 SELECT id FROM delivery WHERE reported_at IS NULL ORDER BY seq;
@@ -109,7 +119,8 @@ SELECT 1 FROM delivery WHERE id = ?;
 UPDATE delivery SET reported_at = NULL, settled_order = ? WHERE id = ? AND reported_at IS NOT NULL;
 
 -- name: mark_reported
-UPDATE delivery SET reported_at = ? WHERE id = ? AND reported_at IS NULL AND settled_at IS NOT NULL;
+UPDATE delivery SET reported_at = ?
+WHERE id IN (SELECT value FROM json_each(?)) AND reported_at IS NULL AND settled_at IS NOT NULL;
 
 -- name: prune
 DELETE FROM delivery WHERE seq IN (

@@ -127,6 +127,4 @@ def _verdict(address: str, decision: Outcome | Rule | None) -> Verdict:
 
 def _claimed(shot: Shot) -> Claimed:
     sample = shot.as_fire()
-    return Claimed(
-        sample.id, sample.webhook_id, EVENT, shot.subject_id, shot.uri, shot.method, 0, sample.max_age, 1, []
-    )
+    return Claimed(0, sample.id, sample.webhook_id, EVENT, shot.subject_id, shot.uri, shot.method, 0, sample.max_age, 1)

@@ -1,5 +1,6 @@
 """`presence control-plane`: the cloud half."""
 
+import importlib
 import json
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ CONFIG = click.option(
 def _control_plane() -> ModuleType:
     """The control plane's module, or a clear word that it is not installed."""
     try:
-        from presence.controlplane import app
+        app = importlib.import_module("presence.controlplane.app")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("presence"):
             raise

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,8 @@ def command(as_json: bool, keep: bool) -> int:
     """
     if any(find_spec(module) is None for module in ("fastapi", "sqlalchemy", "uvicorn", "aiosqlite", "alembic")):
         raise PresenceError("the demo needs the control plane; run: pip install '.[control-plane]'")
+    # SIGTERM ends the demo like Ctrl-C: what it started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     say: Callable[[str], None] = (lambda _text: None) if as_json else click.echo
     with TemporaryDirectory(prefix="presence-demo-") as directory, _system(Path(directory), say) as system:
         story = _tell(system)

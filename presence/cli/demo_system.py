@@ -31,7 +31,7 @@ class Program:
         self._news = threading.Condition()
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-m", "presence", *self._arguments],
             env=self._env,
             stderr=subprocess.PIPE,

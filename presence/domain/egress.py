@@ -79,13 +79,15 @@ def parse_rule(text: str) -> Rule:
     """The rule of that text; raises ValueError that says what is wrong."""
     body, port = text.strip().lower(), None
     if body.startswith("["):
-        inner, _, rest = body[1:].partition("]")
-        body, digits = inner, rest.removeprefix(":")
+        inner, bracket, rest = body[1:].partition("]")
+        if not bracket or ":" not in inner or rest[:1] not in ("", ":"):
+            raise ValueError(f"'{text}': brackets are for IPv6 addresses, as in [fd00::1]:443")
+        body, colon, digits = inner, rest[:1], rest[1:]
     elif body.count(":") == 1:
-        body, _, digits = body.partition(":")
+        body, colon, digits = body.partition(":")
     else:
-        digits = ""
-    if digits:
+        colon = digits = ""
+    if colon:
         if not (digits.isascii() and digits.isdigit() and 1 <= int(digits) <= 65535):
             raise ValueError(f"'{text}': the port must be a number from 1 to 65535")
         port = int(digits)

@@ -85,15 +85,15 @@ def next_step(policy: RetryPolicy, outcome: Outcome, *, attempts: int, age: int,
     state = _retry_state(attempts, age, delay)
     if stop_after_attempt(policy.max_attempts)(state):
         return Settle(FinalState.FAILED, Reason.ATTEMPTS_EXHAUSTED)
-    if stop_before_delay(policy.deadline / 1000)(state):
+    if stop_before_delay(policy.deadline)(state):
         return Settle(FinalState.FAILED, Reason.TOO_OLD)
     return RetryAfter(delay)
 
 
 def longest_wait(policy: RetryPolicy, attempts: int) -> int:
     """The bound of the wait after attempt number `attempts`, in milliseconds."""
-    wait = wait_exponential(multiplier=policy.initial / 1000, max=policy.maximum / 1000)
-    return int(wait(_retry_state(attempts, 0, 0)) * 1000)
+    wait = wait_exponential(multiplier=policy.initial, max=policy.maximum)
+    return int(wait(_retry_state(attempts, 0, 0)))
 
 
 def _retry_state(attempts: int, age: int, delay: int) -> RetryCallState:
@@ -101,6 +101,6 @@ def _retry_state(attempts: int, age: int, delay: int) -> RetryCallState:
     state = RetryCallState(cast(BaseRetrying, None), None, (), {})
     state.attempt_number = attempts
     state.start_time = 0.0
-    state.outcome_timestamp = age / 1000
-    state.upcoming_sleep = delay / 1000
+    state.outcome_timestamp = age
+    state.upcoming_sleep = delay
     return state

@@ -65,6 +65,8 @@ class UriTemplate:
                 raise TemplateError(f"the value for {{{name}}} cannot be used: {fault}")
         uri = self._template.expand({name: values[name] for name in self.placeholders})
         _refuse_dot_segments(uri)
+        if "%5c" in uri.lower():
+            raise TemplateError("a value contains a backslash, which many servers take for '/'")
         return uri
 
 
@@ -146,7 +148,7 @@ def _check_name(name: str) -> str:
 def _check_placeholders(text: str) -> frozenset[str]:
     """The names in braces in the path and query; the rest must be the grammar's characters."""
     names = _BRACES.findall(text)
-    literal = _BRACES.sub("", text)
+    literal = _BRACES.sub("/", text)  # never joins what stands around a placeholder
     if "{" in literal or "}" in literal:
         raise TemplateError("a brace is not closed or not opened; write placeholders as {SubjectId}")
     for name in names:

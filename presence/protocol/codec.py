@@ -53,9 +53,9 @@ class Decoder(Generic[M]):
         if not isinstance(kind, str):
             raise ProtocolViolation(CloseCode.INVALID_PAYLOAD, "a message must have a 'type' that is a string")
         model = self._models.get(kind)
+        _check_depth(body)
         if model is None:
             return Unknown(kind[:64])
-        _check_depth(body)
         try:
             return model.model_validate(body)
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from presence.domain.delivery import FinalState
 from presence.domain.events import MAX_SUBJECT_LENGTH
@@ -39,7 +39,7 @@ class Holding(Message):
     """Ids that the agent accepted and whose report is not acknowledged."""
 
     type: Literal["holding"] = "holding"
-    ids: Annotated[tuple[Uuid, ...], Field(max_length=5000)]
+    ids: Annotated[tuple[Uuid, ...], Field(max_length=5000), FailFast()]
 
 
 class Ready(Message):
@@ -80,7 +80,7 @@ class Report(Message):
     reason: Token
     attempts: Count
     settled_ago: Milliseconds
-    log: Annotated[tuple[AttemptRecord, ...], Field(max_length=64)] = ()
+    log: Annotated[tuple[AttemptRecord, ...], Field(max_length=64), FailFast()] = ()
 
 
 class CanaryEcho(Message):

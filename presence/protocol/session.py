@@ -137,6 +137,7 @@ class AgentSession(_Session[ControlPlaneMessage]):
     def say(self, message: AgentMessage) -> None:
         """Queues the message. Saying what the state does not allow is a defect of the caller: AssertionError."""
         assert isinstance(message, AGENT_SAYS[self.state]), f"{message.type} while {self.state}"
+        assert not isinstance(message, Hello), "hello is said by the session itself"
         if isinstance(message, Accepted | Busy | Report):
             self._unanswered.discard(message.id)
         elif isinstance(message, Ready):
@@ -211,9 +212,7 @@ class ControlPlaneSession(_Session[AgentMessage]):
         if self.hello is not None:
             raise self._refuse(hello)
         if common_version(hello) is None:
-            raise ProtocolViolation(
-                CloseCode.VERSION_UNSUPPORTED, f"agent speaks {list(hello.versions)}, we speak {list(VERSIONS)}"
-            )
+            raise ProtocolViolation(CloseCode.VERSION_UNSUPPORTED, f"no common version; we speak {list(VERSIONS)}")
         self.hello = hello
 
 

@@ -162,9 +162,8 @@ def _fail_with_a_secret_in_a_local() -> None:
     raise ValueError(f"a key of {len(key)} characters")
 
 
-@pytest.mark.parametrize(
-    ("style", "logger"), [("json", get_logger), ("json", logging.getLogger), ("console", logging.getLogger)]
-)
+@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize("logger", [get_logger, logging.getLogger])
 def test_exceptions_are_shown_without_local_variables(style: Any, logger: Callable[[str], Any]) -> None:
     stream = io.StringIO()
     configure("debug", style, stream)

@@ -255,6 +255,11 @@ def test_first_matching_allow_rule_is_named() -> None:
         ("svc:٣", "port"),
         ("10.0.0.0/8:0", "port"),
         ("[::1]:0", "port"),
+        ("[::1]:", "port"),
+        ("svc:", "port"),
+        ("[::1", "brackets"),
+        ("[::1]443", "brackets"),
+        ("[svc]:80", "brackets"),
         ("[::1]x", "'[::1]x'"),
     ],
 )

@@ -73,6 +73,16 @@ def test_age_at_the_next_attempt_is_bounded(age: int, jitter: float, expected: S
     assert step(POLICY, RETRIED, age=age, jitter=jitter) == expected
 
 
+@pytest.mark.parametrize(("age", "deadline"), [(700, 800), (200, 300), (1_000, 1_100), (86_399_900, 86_400_000)])
+def test_due_exactly_at_the_deadline_is_too_old(age: int, deadline: int) -> None:
+    assert step(RetryPolicy(9, 1_000, 1_000, deadline), RETRIED, age=age, jitter=0.1) == TOO_OLD
+
+
+@pytest.mark.parametrize("initial", [1, 999, 1_001, 1_003, 2_007, 86_399_999])
+def test_bound_is_exact(initial: int) -> None:
+    assert longest_wait(RetryPolicy(9, initial, 10**9, 1), 1) == initial
+
+
 def test_attempts_are_named_before_age() -> None:
     assert step(POLICY, RETRIED, attempts=5, age=10**9) == EXHAUSTED
 

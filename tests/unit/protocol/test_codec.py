@@ -320,6 +320,10 @@ def test_missing_field_closes_with_1007_and_is_named(kind: str) -> None:
             assert violation(decoder_of(kind), json.dumps(body)).reason == f"bad '{kind}': {name}"
 
 
+def test_depth_is_bounded_in_unknown_types_too() -> None:
+    assert violation(from_agent, _nested("[", "]", MAX_DEPTH).replace("ready", "later")).reason == "nested too deeply"
+
+
 def test_one_bad_message_refuses_the_whole_frame() -> None:
     violation(from_agent, json.dumps([{"type": "ready"}, {"type": "accepted", "id": "x"}]))
 

@@ -117,7 +117,6 @@ def test_tables_are_those_of_the_specification() -> None:
 
 @pytest.mark.parametrize(
     ("state", "kind"),
-    # A second hello is left out: an agent's end says it by itself.
     [pair for pair in states_and(AGENT_EXAMPLES) if pair.id != "greeting-hello"],
 )
 def test_agent_says(state: SessionState, kind: str) -> None:
@@ -215,6 +214,11 @@ def test_agent_may_not_run_ahead_of_welcome() -> None:
     assert raised.reason == "'holding' is not allowed while greeting"
 
 
+def test_agent_says_hello_by_itself_only() -> None:
+    with pytest.raises(AssertionError):
+        AgentSession(hello()).say(hello(epoch=2))
+
+
 # Versions
 
 
@@ -235,6 +239,11 @@ def test_no_common_version_closes_with_4426(offered: tuple[int, ...]) -> None:
     assert "we speak [1]" in raised.reason
     assert session.state is S.CLOSED
     assert session.hello is None
+
+
+def test_reason_of_4426_fits_a_close_frame() -> None:
+    raised = violation(ControlPlaneSession().receive, frame(hello(versions=(2**31 - 1,) * 16)))
+    assert len(raised.reason) <= 123
 
 
 @pytest.mark.parametrize(("offered", "chosen"), [((1,), 2), ((1,), 0), ((2, 3), 1)])
