@@ -32,7 +32,8 @@ class Services:
     public_url: str | None
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
+    # Not a plain function: the framework would run that in a thread.
     services: Services = request.app.state.services
     return services
 

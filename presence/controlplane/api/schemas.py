@@ -69,7 +69,7 @@ class Page(BaseModel):
     counted: bool
 
 
-def _page(
+async def _page(
     request: Request,
     top: Annotated[int, Query(alias="$top", ge=0, le=5000)] = 100,
     skip: Annotated[int, Query(alias="$skip", ge=0, le=2**31)] = 0,

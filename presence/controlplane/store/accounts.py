@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Principal
@@ -52,12 +52,15 @@ async def add_token(transaction: AsyncConnection, user_id: str, token_hash: str,
     )
 
 
+# Built once: it runs for every request.
+_TOKEN = (
+    select(user.c.id, user.c.organization_id, token.c.expires_at)
+    .join_from(token, user)
+    .where(token.c.hash == bindparam("hash"))
+)
+
+
 async def find_token(transaction: AsyncConnection, token_hash: str) -> tuple[Principal, int] | None:
     """Whose token that is, and when it expires."""
-    query = (
-        select(user.c.id, user.c.organization_id, token.c.expires_at)
-        .join_from(token, user)
-        .where(token.c.hash == token_hash)
-    )
-    row = (await transaction.execute(query)).first()
+    row = (await transaction.execute(_TOKEN, {"hash": token_hash})).first()
     return (Principal(user_id=row[0], organization_id=row[1]), row[2]) if row else None

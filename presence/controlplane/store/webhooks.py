@@ -2,7 +2,7 @@
 
 from dataclasses import astuple, dataclass
 
-from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.store.tables import webhook
@@ -62,16 +62,20 @@ async def add(transaction: AsyncConnection, organization_id: str, added: Webhook
     await transaction.execute(insert(webhook).values(organization_id=organization_id, **values))
 
 
+# Built once: it runs for every event.
+_MATCHING = (
+    select(*_COLUMNS)
+    .where(
+        webhook.c.organization_id == bindparam("organization_id"),
+        webhook.c.event == bindparam("event"),
+        webhook.c.asset_group_id.is_(None),
+        webhook.c.is_global,
+    )
+    .order_by(webhook.c.created_at, webhook.c.id)
+)
+
+
 async def matching(transaction: AsyncConnection, organization_id: str, event: EventType) -> list[Webhook]:
     """Those that fire for such an event of no application: organization level and Global."""
-    query = (
-        select(*_COLUMNS)
-        .where(
-            _visible(organization_id),
-            webhook.c.event == event.value,
-            webhook.c.asset_group_id.is_(None),
-            webhook.c.is_global,
-        )
-        .order_by(webhook.c.created_at, webhook.c.id)
-    )
-    return [Webhook(*row) for row in await transaction.execute(query)]
+    rows = await transaction.execute(_MATCHING, {"organization_id": organization_id, "event": event.value})
+    return [Webhook(*row) for row in rows]
