@@ -43,6 +43,7 @@ def run(settings: AgentSettings) -> None:
     # What was imported lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(settings))
 

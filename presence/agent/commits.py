@@ -23,7 +23,7 @@ Call = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result]]
 
 GROUP = 1000
 """Items in one commit at the most."""
-BUSY, LINGER = 8, 0.003
+BUSY, LINGER = 8, 0.004
 """After a group of so many items the next one is gathered for so many seconds."""
 
 _Entry = tuple[Call[Any, Any], Any, asyncio.Future[Any]]

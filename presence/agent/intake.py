@@ -32,42 +32,45 @@ class Intake:
     async def run(self) -> None:
         while True:
             batch = [await self._link.inbox.get()]
+            session = self._link.sessions
             while not self._link.inbox.empty() and len(batch) < BATCH:
                 batch.append(self._link.inbox.get_nowait())
-            await self._take(batch)
+            await self._take(batch, session)
 
-    async def _take(self, batch: list[Command]) -> None:
+    async def _take(self, batch: list[Command], session: int) -> None:
         fires = [command for command in batch if isinstance(command, Fire)]
         if self._draining:
-            self._put_off(fires, "draining", 0)
+            self._put_off(fires, session, "draining", 0)
             fires = []
         try:
             kept = await self._journal.accept(fires, self._deadline)
         except JournalError as error:
             log.error("fires not taken", count=len(fires), reason=str(error))
-            self._put_off(fires, "journal_failed", FAILED_RETRY)
+            self._put_off(fires, session, "journal_failed", FAILED_RETRY)
             return
         for fire, is_kept in zip(fires, kept, strict=True):
             if is_kept:
-                self._link.say(Accepted(id=fire.id))
+                self._link.say(Accepted(id=fire.id), session)
                 log.debug("accepted", delivery=fire.id, webhook=fire.webhook_id, type=fire.event)
             else:
-                self._put_off([fire], "journal_full", FULL_RETRY)
+                self._put_off([fire], session, "journal_full", FULL_RETRY)
         for command in batch:
-            await self._answer(command)
+            await self._answer(command, session)
 
-    async def _answer(self, command: Command) -> None:
+    async def _answer(self, command: Command, session: int) -> None:
         match command:
             case Canary(nonce=nonce):
-                self._link.say(CanaryEcho(nonce=nonce))
+                self._link.say(CanaryEcho(nonce=nonce), session)
             case Cancel(id=delivery):
                 await self._journal.cancel(delivery)
             case UnreadableFire(id=delivery, fault=fault):
                 log.error("fire refused: its content is unreadable", delivery=delivery, fields=fault)
                 reason = Reason.CONTENT_INVALID.value
-                self._link.say(Report(id=delivery, state=FinalState.REFUSED, reason=reason, attempts=0, settled_ago=0))
+                self._link.say(
+                    Report(id=delivery, state=FinalState.REFUSED, reason=reason, attempts=0, settled_ago=0), session
+                )
 
-    def _put_off(self, fires: list[Fire], reason: str, retry_in: int) -> None:
+    def _put_off(self, fires: list[Fire], session: int, reason: str, retry_in: int) -> None:
         for fire in fires:
             log.warning("busy", delivery=fire.id, reason=reason)
-            self._link.say(Busy.model_validate({"id": fire.id, "reason": reason, "retry_in": retry_in}))
+            self._link.say(Busy.model_validate({"id": fire.id, "reason": reason, "retry_in": retry_in}), session)

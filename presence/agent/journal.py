@@ -14,10 +14,9 @@ import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from presence.agent.commits import Commits
 from presence.clock import Clock
@@ -43,8 +42,7 @@ _SQL = _statements()
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A delivery whose attempt number `attempts` may begin now. Times in the journal's milliseconds."""
 
     seq: int
@@ -59,16 +57,14 @@ class Claimed:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What is due, and in how many milliseconds the next one will be (None: nothing waits)."""
 
     deliveries: list[Claimed]
     next_due: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A delivery that has ended and whose report is not acknowledged."""
 
     id: str
@@ -151,7 +147,7 @@ class Journal:
 
     def _take(self, db: sqlite3.Connection, limit: int) -> Claim:
         now = self.now()
-        due = [Claimed(*row) for row in db.execute(_SQL["due"], (now, limit)).fetchall()]
+        due = [Claimed._make(row) for row in db.execute(_SQL["due"], (now, limit)).fetchall()]
         claimed = [delivery for delivery in due if delivery.expires_at > now]
         for delivery in due:
             if delivery.expires_at <= now:

@@ -74,7 +74,8 @@ class Identity:
 class Link:
     """Connects, keeps the session, hands commands to `inbox` and acknowledged reports to `acknowledged`.
 
-    `sessions` counts the sessions that became ready; `on_ready` is called whenever it grows.
+    `sessions` counts the sessions that were begun; `on_ready` is called whenever one has become ready.
+    What a session leaves in `inbox` goes with it: the control plane fires it again.
     """
 
     def __init__(
@@ -94,9 +95,17 @@ class Link:
         self._last: Failure | None = None
         self._silence = OPEN_TIMEOUT
 
-    def say(self, message: AgentMessage) -> bool:
-        """Queues the message for the session. False if none is ready: then the journal keeps what is to be said."""
-        if self._session is None or self._session.state not in (SessionState.READY, SessionState.DRAINING):
+    @property
+    def is_ready(self) -> bool:
+        """Whether a session takes answers and reports."""
+        return self._session is not None and self._session.state in (SessionState.READY, SessionState.DRAINING)
+
+    def say(self, message: AgentMessage, session: int) -> bool:
+        """Queues the message for that session. False if it is not ready, or gone: the journal keeps what is to be said.
+
+        An answer belongs to the session that asked: in a later one it would be taken for the answer to another fire.
+        """
+        if session != self.sessions or self._session is None or not self.is_ready:
             return False
         self._session.say(message)
         self._outgoing.set()
@@ -104,7 +113,7 @@ class Link:
 
     def drain(self) -> None:
         """Asks for no more fires; reports still go out."""
-        if self.state is LinkState.ONLINE and self.say(Draining()):
+        if self.state is LinkState.ONLINE and self.say(Draining(), self.sessions):
             self._change(LinkState.DRAINING)
 
     async def run(self) -> None:
@@ -145,10 +154,13 @@ class Link:
             return await self._converse(connection)
         finally:
             self._session = None
+            _empty(self.inbox)
             await _close(connection)
 
     async def _converse(self, connection: ws.ClientConnection) -> Failure:
-        self._session = session = AgentSession(await self._hello())
+        hello = await self._hello()
+        self.sessions += 1
+        self._session = session = AgentSession(hello)
         self._silence = OPEN_TIMEOUT
         self._outgoing.set()
         try:
@@ -212,7 +224,6 @@ class Link:
         session.hold(await self._identity.held())
         session.say(Ready())
         self._outgoing.set()
-        self.sessions += 1
         self._change(LinkState.ONLINE)
         self._on_ready()
 
@@ -247,6 +258,11 @@ def _signature(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
+
+
+def _empty(inbox: asyncio.Queue[Command]) -> None:
+    while not inbox.empty():
+        inbox.get_nowait()
 
 
 async def _close(connection: ws.ClientConnection, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:

@@ -42,7 +42,7 @@ class Reporter:
             if self._link.sessions != self._session:
                 self._session, self._order = self._link.sessions, 0
                 self._waiting.clear()
-            if self._session:
+            if self._link.is_ready:
                 await self._report_some()
 
     async def _report_some(self) -> None:
@@ -51,7 +51,7 @@ class Reporter:
         while (room := WINDOW - len(self._waiting)) > 0:
             ended = await self._journal.unreported(self._order, room)
             for settled in ended:
-                if self._link.sessions != session or not self._link.say(self._as_report(settled)):
+                if not self._link.say(self._as_report(settled), session):
                     return  # the next session starts from the beginning
                 self._waiting.add(settled.id)
                 self._order = settled.order

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 
 from presence.agent.deliver import Deliver
 from presence.agent.journal import Claimed, Journal, LogEntry
+from presence.domain.delivery import FinalState
 from presence.domain.outcome import Attempt, Refused, Response, TransportFailure
 from presence.domain.retry import RetryAfter, Settle, Step
 from presence.domain.template import TemplateError, parse_template
@@ -14,6 +16,8 @@ log = get_logger(__name__)
 
 IDLE = 60.0
 """Seconds after which the journal is looked at even if nothing woke the stage."""
+GREETED = 1000
+"""Targets whose first success is worth a line at level info."""
 
 
 Observer = Callable[[Claimed, Attempt, Step], None]
@@ -30,27 +34,34 @@ class Worker:
         self._observe = observe
         self._draining = False
         self._in_flight = 0
+        self._claimed: asyncio.Queue[Claimed | None] = asyncio.Queue()
 
     def drain(self) -> None:
         self._draining = True
         self._journal.pending.set()
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as attempts:
+        async with asyncio.TaskGroup() as lanes:
+            for number in range(self._max_in_flight):
+                lanes.create_task(self._attempt_all(), name=f"worker-{number}")
             while not self._draining:
                 self._journal.pending.clear()
-                free = self._max_in_flight - self._in_flight
-                wait = IDLE
-                if free:
-                    claim = await self._journal.claim(free)
-                    for claimed in claim.deliveries:
-                        self._in_flight += 1
-                        attempts.create_task(self._attempt(claimed), name=f"attempt-{claimed.id}")
-                    if claim.next_due is not None:
-                        wait = min(IDLE, claim.next_due / 1000)
-                    if len(claim.deliveries) == free:
-                        wait = IDLE
-                await self._sleep(wait)
+                await self._sleep(await self._claim())
+            for _ in range(self._max_in_flight):
+                self._claimed.put_nowait(None)
+
+    async def _claim(self) -> float:
+        """Claims what is due for the lanes that are free; how many seconds to wait unless something wakes us."""
+        free = self._max_in_flight - self._in_flight
+        if not free:
+            return IDLE
+        claim = await self._journal.claim(free)
+        self._in_flight += len(claim.deliveries)
+        for claimed in claim.deliveries:
+            self._claimed.put_nowait(claimed)
+        if claim.next_due is None or len(claim.deliveries) == free:
+            return IDLE
+        return min(IDLE, claim.next_due / 1000)
 
     async def _sleep(self, seconds: float) -> None:
         """Until something is pending, an attempt ends, or the time has passed."""
@@ -59,6 +70,10 @@ class Worker:
                 await self._journal.pending.wait()
         except TimeoutError:
             pass
+
+    async def _attempt_all(self) -> None:
+        while (claimed := await self._claimed.get()) is not None:
+            await self._attempt(claimed)
 
     async def _attempt(self, claimed: Claimed) -> None:
         attempt, step = await self._deliver.attempt(claimed, self._journal.now())
@@ -81,12 +96,12 @@ class AttemptLog:
 
     def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
         target = _target(claimed.uri)
-        line = log.debug
-        if not (isinstance(attempt.outcome, Response) and 200 <= attempt.outcome.status <= 299):
-            line = log.warning
-        elif target not in self._greeted and len(self._greeted) < 1000:
-            self._greeted.add(target)
-            line = log.info
+        line = log.warning
+        if isinstance(step, Settle) and step.state is FinalState.SUCCEEDED:
+            line = log.debug
+            if target not in self._greeted and len(self._greeted) < GREETED:
+                self._greeted.add(target)
+                line = log.info
         line(
             "attempt",
             delivery=claimed.id,
@@ -97,6 +112,15 @@ class AttemptLog:
             step=step.state.value if isinstance(step, Settle) else "retry",
             retry_in_ms=step.delay if isinstance(step, RetryAfter) else None,
         )
+
+
+@lru_cache(maxsize=1024)
+def _target(uri: str) -> str:
+    try:
+        template = parse_template(uri)
+    except TemplateError:
+        return "invalid"
+    return f"{template.scheme}://{template.host}:{template.port}"
 
 
 def as_entry(attempt: Attempt) -> LogEntry:
@@ -112,11 +136,3 @@ def as_entry(attempt: Attempt) -> LogEntry:
     if attempt.address is not None:
         entry["address"] = attempt.address
     return entry
-
-
-def _target(uri: str) -> str:
-    try:
-        template = parse_template(uri)
-    except TemplateError:
-        return "invalid"
-    return f"{template.scheme}://{template.host}:{template.port}"

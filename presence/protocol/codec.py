@@ -44,6 +44,8 @@ class Decoder(Generic[M]):
             raise ProtocolViolation(CloseCode.TOO_BIG, f"frame larger than {MAX_FRAME_BYTES} bytes")
         value = _parse(frame)
         bodies = value if isinstance(value, list) else [value]
+        if frame.count("{") + frame.count("[") > len(bodies) + 1:
+            _check_depth(value)
         return [self._message(body) for body in bodies]
 
     def _message(self, body: object) -> M | Unknown | UnreadableFire:
@@ -53,7 +55,6 @@ class Decoder(Generic[M]):
         if not isinstance(kind, str):
             raise ProtocolViolation(CloseCode.INVALID_PAYLOAD, "a message must have a 'type' that is a string")
         model = self._models.get(kind)
-        _check_depth(body)
         if model is None:
             return Unknown(kind[:64])
         try:
@@ -121,13 +122,15 @@ def _constant(text: str) -> float:
 _JSON = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 
 
-def _check_depth(value: object, depth: int = 1) -> None:
+def _check_depth(value: object, depth: int = 0) -> None:
+    """Depth counts from the message: the array around a batch is depth 0."""
+    depth += isinstance(value, dict) or depth > 0
     if depth > MAX_DEPTH:
         raise ProtocolViolation(CloseCode.INVALID_PAYLOAD, "nested too deeply")
     items: Iterable[object] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for item in items:
         if isinstance(item, dict | list):
-            _check_depth(item, depth + 1)
+            _check_depth(item, depth)
 
 
 def _utf8_length(text: str) -> int:

@@ -44,6 +44,7 @@ class Target:
         self._host, self._wanted_port = host, port
         self._arrived = asyncio.Condition()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, self._host, self._wanted_port)
@@ -54,6 +55,8 @@ class Target:
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(self._serving)
         await self._server.wait_closed()
 
     def url(self, path: str = "/ScanEnded/{SubjectId}") -> str:
@@ -66,6 +69,10 @@ class Target:
         return list(self.requests)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
         self._writers.add(writer)
         self.connections += 1
         try:

@@ -6,7 +6,7 @@ import pytest
 
 from presence.domain.delivery import FinalState
 from presence.protocol.messages import Accepted, Busy, CanaryEcho, Draining, Hello, Holding
-from tests.support.control_plane import ScriptedControlPlane
+from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
 from tests.support.target import Target, head, silence, status
 
@@ -42,8 +42,6 @@ async def test_accepts_before_it_attempts_and_drops_repeats(tmp_path: Path) -> N
         kinds = [type(said) for said in cloud.heard if getattr(said, "id", "") == delivery]
         assert kinds[0] is Accepted
         assert cloud.session is not None
-        from tests.support.control_plane import fire
-
         await cloud.send_again(fire(target.url(), id=delivery))
         await cloud.until(lambda: len(cloud.reports[delivery]) == 2)
         assert len(target.requests) == 1
@@ -178,37 +176,41 @@ async def test_a_wrong_key_is_named_and_a_new_key_file_is_noticed(tmp_path: Path
 
 
 async def test_sigterm_drains_and_a_second_one_stops_at_once(tmp_path: Path) -> None:
-    async with Target(silence) as target, ScriptedControlPlane() as cloud:
-        async with Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent:
-            (delivery,) = await cloud.fire(target.url())
-            await target.received(1)
-            agent._process.terminate()
-            await cloud.until(lambda: Draining() in cloud.heard)
-            assert agent._process.returncode is None
-            assert await agent.stop(timeout=5) == 0
-            assert delivery not in cloud.reports
+    async with (
+        Target(silence) as target,
+        ScriptedControlPlane() as cloud,
+        Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent,
+    ):
+        (delivery,) = await cloud.fire(target.url())
+        await target.received(1)
+        agent._process.terminate()
+        await cloud.until(lambda: Draining() in cloud.heard)
+        assert agent._process.returncode is None
+        assert await agent.stop(timeout=5) == 0
+        assert delivery not in cloud.reports
 
 
 async def test_sigterm_finishes_what_is_under_way(tmp_path: Path) -> None:
-    async with Target(silence) as target, ScriptedControlPlane() as cloud:
-        async with Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent:
-            (delivery,) = await cloud.fire(target.url())
-            await target.received(1)
-            agent._process.terminate()
-            await cloud.until(lambda: Draining() in cloud.heard)
-            late = await cloud_fire_while_draining(cloud, target)
-            assert late.reason == "draining"
-            for writer in list(target._writers):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            (report,) = await cloud.reported(delivery)
-            assert report.state is FinalState.SUCCEEDED
-            assert await agent.exited() == 0
+    async with (
+        Target(silence) as target,
+        ScriptedControlPlane() as cloud,
+        Program("run", env=agent_env(cloud.url, cloud.key, tmp_path)) as agent,
+    ):
+        (delivery,) = await cloud.fire(target.url())
+        await target.received(1)
+        agent._process.terminate()
+        await cloud.until(lambda: Draining() in cloud.heard)
+        late = await cloud_fire_while_draining(cloud, target)
+        assert late.reason == "draining"
+        for writer in list(target._writers):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        (report,) = await cloud.reported(delivery)
+        assert report.state is FinalState.SUCCEEDED
+        assert await agent.exited() == 0
 
 
 async def cloud_fire_while_draining(cloud: ScriptedControlPlane, target: Target) -> Busy:
     """A fire that was on its way when the agent began to drain."""
-    from tests.support.control_plane import fire
-
     crossing = fire(target.url())
     await cloud.send_again(crossing)
     await cloud.until(lambda: any(isinstance(said, Busy) and said.id == crossing.id for said in cloud.heard))
