@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import uvicorn
 from fastapi import FastAPI
@@ -50,10 +50,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InitResult:
-    """What `init` made; the secret cannot be shown again. Its repr shows it: print it on purpose only."""
+    """What `init` made; the secret cannot be shown again."""
 
     key_id: str
-    key_secret: str
+    key_secret: str = field(repr=False)
     organization_id: str
 
 
@@ -176,6 +176,16 @@ def run_migrate(settings: ControlPlaneSettings) -> None:
     migrate(settings.database)
 
 
+class _FalseAlarm(logging.Filter):
+    """uvicorn calls it an error when a handshake is answered with a denial."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "ASGI callable returned without completing handshake."
+
+
+_FALSE_ALARM = _FalseAlarm()
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which tells agents before it cuts them off."""
 
@@ -195,6 +205,7 @@ class _Server(uvicorn.Server):
             server_header=False,
         )
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(_FALSE_ALARM)
         self.up = asyncio.Event()
         self._gateway = gateway
 
@@ -209,16 +220,6 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class _FalseAlarm(logging.Filter):
-    """uvicorn calls it an error when a handshake is answered with a denial."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.msg != "ASGI callable returned without completing handshake."
-
-
-logging.getLogger("uvicorn.error").addFilter(_FalseAlarm())
 
 
 @contextmanager

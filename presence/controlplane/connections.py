@@ -23,6 +23,11 @@ class Ending:
     reason: str
     ours: bool
 
+    @property
+    def is_violation(self) -> bool:
+        """Whether one side found that the other broke the protocol."""
+        return self.code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_PAYLOAD, CloseCode.TOO_BIG)
+
 
 class Connection:
     """One websocket of an authenticated agent."""

@@ -15,6 +15,7 @@ from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.store import deliveries, sweep
 from presence.controlplane.store.deliveries import Due
 from presence.controlplane.store.engine import Database
+from presence.errors import DatabaseError
 from presence.logs import get_logger
 from presence.protocol.messages import Fire
 from presence.protocol.session import ControlPlaneSession
@@ -80,11 +81,15 @@ class Dispatcher:
         swept_at = loop.time()
         while True:
             woken = await self._bus.wait(POLL_SECONDS)
-            if loop.time() - swept_at >= POLL_SECONDS:
-                woken |= await self._sweep()
-                swept_at = loop.time()
-            for presence_id in woken:
-                await self._serve(presence_id)
+            try:
+                if loop.time() - swept_at >= POLL_SECONDS:
+                    swept_at = loop.time()
+                    woken |= await self._sweep()
+                for presence_id in woken:
+                    await self._serve(presence_id)
+            except DatabaseError as error:
+                # Nothing is lost: what is queued stays queued, and the next sweep finds it.
+                _log.error("nothing can be dispatched", error=str(error))
 
     async def _sweep(self) -> set[str]:
         """What time alone brings about: expiry, ended leases, deliveries whose wait is over."""

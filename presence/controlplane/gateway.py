@@ -12,19 +12,20 @@ import asyncio
 import random
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from presence.clock import Clock
-from presence.controlplane.access import Peer
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.sessions import Sessions
 from presence.controlplane.settings import Dispatch
-from presence.errors import CloseCode, ProtocolViolation
+from presence.errors import CloseCode, DatabaseError, ProtocolViolation
 from presence.logs import get_logger
 from presence.protocol import SUBPROTOCOL
 from presence.protocol.codec import Unknown, UnreadableFire
@@ -37,29 +38,25 @@ SUPERSEDE_SECONDS = 5.0
 INBOX = 2000
 """Messages that may wait for the database until reading pauses."""
 RESTART_DELAY_MS = 2000
-PROTOCOL_CLOSES = (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_PAYLOAD, CloseCode.TOO_BIG)
 
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """Admits agents and holds their conversations."""
 
-    def __init__(
-        self, presences: Presences, sessions: Sessions, connections: Connections, bus: Bus, clock: Clock,
-        settings: Dispatch,
-    ) -> None:  # fmt: skip
-        self._presences = presences
-        self._sessions = sessions
-        self._connections = connections
-        self._bus = bus
-        self._clock = clock
-        self._settings = settings
+    presences: Presences
+    sessions: Sessions
+    connections: Connections
+    bus: Bus
+    clock: Clock
+    settings: Dispatch
 
     async def converse(self, websocket: WebSocket) -> None:
         """One connection, from the handshake to the end."""
         try:
-            peer = await self._presences.authenticate(_bearer(websocket))
+            peer = await self.presences.authenticate(_bearer(websocket))
         except Refusal as refusal:
             _log.warning("agent denied", client=_client(websocket), reason=refusal.message)
             await _deny(websocket, 401, refusal)
@@ -67,21 +64,18 @@ class Gateway:
         if SUBPROTOCOL not in websocket.scope["subprotocols"]:
             await _deny(websocket, 400, Refusal(Key.INVALID_INPUT, "offer the subprotocol {0}", SUBPROTOCOL))
             return
-        if self._connections.draining:
+        if self.connections.draining:
             await _deny(websocket, 503, Refusal(Key.GENERAL_ERROR, "the control plane is restarting; try again"))
             return
         connection = Connection(peer)
-        with self._connections.opened(connection):
+        with self.connections.opened(connection):
             await websocket.accept(subprotocol=SUBPROTOCOL)
-            conversation = _Conversation(
-                websocket, connection, self._sessions, self._connections, self._bus, self._clock, self._settings
-            )
-            await conversation.run()
+            await _Conversation(websocket, connection, self).run()
 
     async def drain(self, grace: float) -> None:
         """Tells all agents to come back a little later, and waits up to `grace` seconds for their sessions' end."""
-        self._connections.draining = True
-        connections = self._connections.all()
+        self.connections.draining = True
+        connections = self.connections.all()
         for connection in connections:
             delay = random.randrange(RESTART_DELAY_MS)  # noqa: S311 - jitter, no secret
             connection.say(GoAway(reason="restart", delay=delay))
@@ -97,19 +91,12 @@ class Gateway:
 class _Conversation:
     """The loops of one connection."""
 
-    def __init__(
-        self, websocket: WebSocket, connection: Connection, sessions: Sessions, connections: Connections,
-        bus: Bus, clock: Clock, settings: Dispatch,
-    ) -> None:  # fmt: skip
+    def __init__(self, websocket: WebSocket, connection: Connection, gateway: Gateway) -> None:
         self._websocket = websocket
         self._connection = connection
         self._session = connection.session
-        self._peer: Peer = connection.peer
-        self._sessions = sessions
-        self._connections = connections
-        self._bus = bus
-        self._clock = clock
-        self._settings = settings
+        self._peer = connection.peer
+        self._gateway = gateway
         self._inbox: list[AgentMessage] = []
         self._heard = asyncio.Event()
         self._room = asyncio.Event()
@@ -164,15 +151,18 @@ class _Conversation:
 
     async def _record(self) -> None:
         """The inbox to the database, everything that waits in one transaction. Ends after the last message."""
-        while True:
-            await self._heard.wait()
-            self._heard.clear()
-            messages, self._inbox = self._inbox, []
-            self._room.set()
-            if messages:
-                await self._settle(messages)
-            if self._connection.ending is not None and not self._inbox:
-                return
+        try:
+            while self._connection.ending is None or self._inbox:
+                await self._heard.wait()
+                self._heard.clear()
+                messages, self._inbox = self._inbox, []
+                self._room.set()
+                if messages:
+                    await self._settle(messages)
+        except DatabaseError as error:
+            # What was said is not recorded, so nothing of it was acknowledged: the agent will say it again.
+            _log.error("session ended, nothing can be recorded", presence=self._peer.presence_id, error=str(error))
+            self._finish(CloseCode.SERVICE_RESTART, "the database cannot be used now")
 
     async def _settle(self, messages: list[AgentMessage]) -> None:
         match messages:
@@ -183,7 +173,9 @@ class _Conversation:
             if isinstance(message, Holding):
                 self._connection.held.update(message.ids)
         telling = [message for message in messages if not isinstance(message, CanaryEcho) or self._is_echo(message)]
-        answers = await self._sessions.record(self._peer, self._connection.instance_id, telling, self._connection.held)
+        answers = await self._gateway.sessions.record(
+            self._peer, self._connection.instance_id, telling, self._connection.held
+        )
         for answer in answers:
             self._connection.say(answer)
         if any(isinstance(message, Ready) for message in messages):
@@ -193,11 +185,11 @@ class _Conversation:
             _log.info("agent ready", presence=self._peer.presence_id, instance=self._connection.instance_id)
         if self._connection.starved and self._connection.free_credit > 0:
             self._connection.starved = False
-            self._bus.wake(self._peer.presence_id)
+            self._gateway.bus.wake(self._peer.presence_id)
 
     async def _greet(self, hello: Hello) -> None:
         """Makes this the session of its instance and welcomes it, once an older one has been written off."""
-        older = self._connections.supersede(self._connection)
+        older = self._gateway.connections.supersede(self._connection)
         if older is not None:
             _log.info("session superseded", presence=self._peer.presence_id, instance=hello.instance)
             try:
@@ -205,19 +197,14 @@ class _Conversation:
                     await older.ended.wait()
             except TimeoutError:
                 _log.warning("the superseded session does not end", presence=self._peer.presence_id)
-        if not await self._sessions.greet(self._peer, hello):
+        if not await self._gateway.sessions.greet(self._peer, hello):
             self._finish(CloseCode.KEY_REVOKED, "the presence key was replaced")
             return
-        version = common_version(hello)
+        version, settings = common_version(hello), self._gateway.settings
         assert version is not None, "the session checks it"
-        self._connection.say(
-            Welcome(
-                version=version,
-                canary_every=int(self._settings.canary_every * 1000),
-                lease=int(self._settings.lease * 1000),
-                server_time=self._clock.wall(),
-            )
-        )
+        canary_every, lease = int(settings.canary_every * 1000), int(settings.lease * 1000)
+        now = self._gateway.clock.wall()
+        self._connection.say(Welcome(version=version, canary_every=canary_every, lease=lease, server_time=now))
         self._welcomed.set()
         _log.info(
             "agent connected", presence=self._peer.presence_id, instance=hello.instance, host=hello.host,
@@ -238,15 +225,15 @@ class _Conversation:
         loop = asyncio.get_running_loop()
         self._alive_at = loop.time()
         while self._connection.ending is None:
-            if self._clock.wall() >= self._peer.key_expires_at:
+            if self._gateway.clock.wall() >= self._peer.key_expires_at:
                 self._finish(CloseCode.KEY_REVOKED, "the presence key has expired")
-            elif loop.time() - self._alive_at >= self._settings.canary_timeout:
+            elif loop.time() - self._alive_at >= self._gateway.settings.canary_timeout:
                 self._finish(CloseCode.CANARY_MISSED, "no canary was answered")
             else:
                 nonce = secrets.token_hex(8)
                 self._nonces.add(nonce)
                 self._connection.say(Canary(nonce=nonce))
-            await asyncio.sleep(self._settings.canary_every)
+            await asyncio.sleep(self._gateway.settings.canary_every)
 
     async def _write(self) -> None:
         """What was said to the wire, until the end is asked for."""
@@ -274,8 +261,13 @@ class _Conversation:
         self._session.close()
         try:
             if self._session.hello is not None:
-                violated = ending is not None and ending.code in PROTOCOL_CLOSES
-                await self._sessions.end(self._peer, self._connection.instance_id, unanswered, violated=violated)
+                violated = ending is not None and ending.is_violation
+                await self._gateway.sessions.end(
+                    self._peer, self._connection.instance_id, unanswered, violated=violated
+                )
+        except DatabaseError as error:
+            # They stay dispatched until the instance's next session, or the next start, queues them again.
+            _log.error("unanswered deliveries not queued again", presence=self._peer.presence_id, error=str(error))
         finally:
             self._connection.ended.set()
         if ending is None:
@@ -285,11 +277,9 @@ class _Conversation:
             by="control plane" if ending.ours else "agent", unanswered=len(unanswered),
         )  # fmt: skip
         if ending.ours:
-            try:
+            with suppress(WebSocketDisconnect, TimeoutError):
                 async with asyncio.timeout(SEND_SECONDS):
                     await self._websocket.close(ending.code, _short(ending.reason))
-            except (WebSocketDisconnect, TimeoutError):
-                pass
 
 
 def _bearer(websocket: WebSocket) -> str:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from presence.controlplane.services.refusal import Key, Refusal
+from presence.errors import DatabaseError
 from presence.logs import get_logger
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -53,6 +54,12 @@ def install(app: FastAPI) -> None:
         key = _KEYS.get(error.status_code, Key.GENERAL_ERROR)
         message = "the body is not valid JSON" if error.status_code == 400 else HTTPStatus(error.status_code).phrase
         return _answer(error.status_code, Refusal(key, message), error.headers)
+
+    @app.exception_handler(DatabaseError)
+    async def unusable(request: Request, error: DatabaseError) -> JSONResponse:
+        _log.error("request failed", method=request.method, path=request.url.path, error=str(error))
+        refusal = Refusal(Key.GENERAL_ERROR, "the database cannot be used now; nothing was changed, try again")
+        return _answer(503, refusal, {"Retry-After": "5"})
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

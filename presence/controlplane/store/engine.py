@@ -5,14 +5,14 @@ every write transaction is BEGIN IMMEDIATE on the only writing connection, and w
 waits for it in the pool's queue, on the event loop.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from presence.controlplane.settings import Store
@@ -34,15 +34,28 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Commits durably on leaving, rolls back on an exception. One at a time: keep it short."""
-        async with self._writer.begin() as transaction:
-            yield transaction
+        """Commits durably on leaving, rolls back on an exception. One at a time: keep it short.
+
+        Raises DatabaseError where the database fails (disk full, locked), not for a broken constraint.
+        """
+        with _failures():
+            async with self._writer.begin() as transaction:
+                yield transaction
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view; waits for no writer. Writing raises."""
-        async with self._reader.connect() as transaction:
-            yield transaction
+        """A consistent view; waits for no writer. Writing raises DatabaseError."""
+        with _failures():
+            async with self._reader.connect() as transaction:
+                yield transaction
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, TimeoutError) as error:
+        raise DatabaseError(f"the database cannot be used now: {getattr(error, 'orig', error)}") from error
 
 
 @asynccontextmanager
@@ -54,11 +67,8 @@ async def open_database(store: Store) -> AsyncIterator[Database]:
         )
     writer, reader = _engine(store, readers=0), _engine(store, readers=READERS)
     try:
-        async with writer.connect() as connection:
-            await connection.run_sync(_check_revision, store)
+        await _check(writer, store)
         yield Database(writer, reader)
-    except DBAPIError as error:
-        raise DatabaseError(f"the database {store.path} cannot be used: {error.orig}") from error
     finally:
         await reader.dispose()
         await writer.dispose()
@@ -106,6 +116,14 @@ def _assert_pragmas(cursor: Any) -> None:
         found = cursor.fetchone()[0]
         if found != value:
             raise DatabaseError(f"the database's {name} is {found}, not {value}; put it on a local file system")
+
+
+async def _check(engine: AsyncEngine, store: Store) -> None:
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_check_revision, store)
+    except DBAPIError as error:
+        raise DatabaseError(f"the database {store.path} cannot be used: {error.orig}") from error
 
 
 def _check_revision(connection: Connection, store: Store) -> None:

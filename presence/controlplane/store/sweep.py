@@ -41,10 +41,10 @@ async def has_expired(transaction: AsyncConnection, now: int) -> bool:
 
 
 async def abandoned(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> list[tuple[str, str]]:
-    """(presence, instance) whose lease has ended while they own accepted deliveries."""
+    """(presence, instance) whose lease has ended while deliveries are theirs."""
     owned = exists().where(
         delivery.c.presence_id == instance.c.presence_id,
-        delivery.c.state == _D.ACCEPTED,
+        delivery.c.state.in_((_D.DISPATCHED, _D.ACCEPTED)),
         delivery.c.instance_id == instance.c.instance_id,
     )
     query = select(instance.c.presence_id, instance.c.instance_id).where(
@@ -54,12 +54,12 @@ async def abandoned(transaction: AsyncConnection, presence_ids: Collection[str],
 
 
 async def requeue_abandoned(transaction: AsyncConnection, presence_id: str, instance_id: str, now: int) -> int:
-    """Takes accepted deliveries from an instance whose lease has ended. Gives how many there were."""
+    """Takes deliveries from an instance whose lease has ended. Gives how many there were."""
     ended = select(instance.c.instance_id).where(
         instance.c.presence_id == presence_id, instance.c.instance_id == instance_id, instance.c.lease_until < now
     )
     changed = await transaction.execute(
-        change(_D.QUEUED, _D.ACCEPTED)
+        change(_D.QUEUED, _D.DISPATCHED, _D.ACCEPTED)
         .where(delivery.c.presence_id == presence_id, delivery.c.instance_id.in_(ended))
         .values(instance_id=None)
     )

@@ -146,7 +146,7 @@ async def test_a_cancelled_transaction_frees_the_writer(database: Database) -> N
 
 
 async def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(DBAPIError, match="readonly"):
+    with pytest.raises(DatabaseError, match="readonly"):
         async with database.read() as transaction:
             await transaction.execute(insert(organization).values(id="x", name="x", created_at=0))
 
