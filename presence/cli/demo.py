@@ -73,7 +73,6 @@ def command(as_json: bool, keep: bool) -> int:
         kept = _kept(system) if keep else {}
         click.echo(json.dumps(_as_document(story) | kept)) if as_json else _narrate(story, kept)
         if keep:
-            click.echo("running until Ctrl-C", err=True)
             _wait_for_interrupt()
     return ExitCode.SUCCESS if story.delivered else ExitCode.FAILED
 
@@ -189,6 +188,7 @@ def _kept(system: System) -> dict[str, Any]:
 
 def _wait_for_interrupt() -> None:
     try:
+        click.echo("running until Ctrl-C", err=True)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:

@@ -17,14 +17,14 @@ class Program:
 
     def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         self._arguments = arguments
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith("PRESENCE_")}
-        self._env |= {"PRESENCE_LOG__FORMAT": "json", "PRESENCE_CP_LOG__FORMAT": "json", **(env or {})}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRESENCE_")}
+        self.env |= {"PRESENCE_LOG__FORMAT": "json", "PRESENCE_CP_LOG__FORMAT": "json", **(env or {})}
         self.lines: list[Line] = []
         self._logged = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "presence", *self._arguments, env=self._env, stderr=asyncio.subprocess.PIPE
+            sys.executable, "-m", "presence", *self._arguments, env=self.env, stderr=asyncio.subprocess.PIPE
         )
         self._reading = asyncio.create_task(self._read())
         return self
@@ -75,6 +75,9 @@ class Program:
 
     def text(self) -> str:
         return "\n".join(map(str, self.lines))
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""

@@ -1,0 +1,120 @@
+"""The service's unit as systemd reads it, and the agent's side of systemd's notification protocol."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from presence.agent.settings import Delivery
+from presence.errors import ExitCode
+from tests.support.control_plane import ScriptedControlPlane
+from tests.support.processes import Program, agent_env
+
+UNIT = Path(__file__).parents[2] / "systemd" / "presence.service"
+EXPOSURE = 20
+"""Tenths: `systemd-analyze security` calls anything below 5.0 good; a container reaches about 1.0."""
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    """In a root of its own, where the program is installed as the unit's head says. A warning is a fault, too."""
+    shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
+    program = tmp_path / "opt/presence/bin/presence"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    installed = tmp_path / "etc/systemd/system" / UNIT.name
+    installed.parent.mkdir(parents=True)
+    shutil.copy(UNIT, installed)
+    verified = analyze("verify", f"--root={tmp_path}", UNIT.name)
+    assert (verified.stdout, verified.returncode) == ("", 0)
+
+
+def test_the_unit_exposes_little() -> None:
+    rated = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", UNIT)
+    assert rated.returncode == 0, rated.stdout
+
+
+def test_the_unit_knows_the_programs_figures() -> None:
+    unit = UNIT.read_text().splitlines()
+    assert f"RestartPreventExitStatus={ExitCode.CONFIGURATION.value}" in unit
+    (stop,) = (line.removeprefix("TimeoutStopSec=") for line in unit if line.startswith("TimeoutStopSec="))
+    assert Delivery().grace < float(stop.removesuffix("s")) <= Delivery().grace + 15
+
+
+class Supervisor:
+    """systemd's end of the notification socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        self._socket.setblocking(False)
+        self._told: list[str] = []
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def told(self, line: str) -> None:
+        """Returns once the agent has said this line."""
+        async with asyncio.timeout(20):
+            while line not in self._told:
+                message = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
+                self._told += message.decode().splitlines()
+
+    def has_been_told(self, line: str) -> bool:
+        return line in self._told
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    # Not below tmp_path: a socket's path may have 107 characters at most.
+    with tempfile.TemporaryDirectory() as directory:
+        supervisor = Supervisor(Path(directory))
+        yield supervisor
+        supervisor.close()
+
+
+@pytest.mark.parametrize("reachable", [True, False], ids=["control plane up", "control plane down"])
+async def test_the_supervisor_is_told_of_the_start_and_the_end(
+    tmp_path: Path, supervisor: Supervisor, reachable: bool
+) -> None:
+    async with ScriptedControlPlane() as cloud:
+        if not reachable:
+            await cloud.stop()
+        env = agent_env(cloud.url, cloud.key, tmp_path, NOTIFY_SOCKET=supervisor.address)
+        async with Program("run", env=env) as agent:
+            await supervisor.told("READY=1")
+            if reachable:
+                await cloud.ready()
+            else:
+                await agent.said("link", state="offline", cause="tcp")
+            assert not supervisor.has_been_told("STOPPING=1")
+            assert await agent.stop() == 0
+            await supervisor.told("STOPPING=1")
+
+
+async def test_a_supervisor_that_does_not_listen_stops_nothing(tmp_path: Path) -> None:
+    async with ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path, NOTIFY_SOCKET=str(tmp_path / "nobody"))
+        async with Program("run", env=env) as agent:
+            await cloud.ready()
+            assert await agent.stop() == 0
+
+
+async def test_the_key_comes_from_the_credentials_directory(tmp_path: Path) -> None:
+    async with ScriptedControlPlane() as cloud:
+        (tmp_path / "presence.key").write_text(cloud.key)
+        env = agent_env(cloud.url, "", tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path))
+        del env["PRESENCE_CONTROL_PLANE__KEY"]
+        async with Program("run", env=env):
+            await cloud.ready()
