@@ -7,11 +7,12 @@ and what is wrong. Values are never printed: one of them may be a secret.
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from presence.errors import ConfigurationError
@@ -22,7 +23,7 @@ S = TypeVar("S", bound=BaseSettings)
 class Section(BaseModel):
     """One table of the settings file: frozen, and an unknown key is an error."""
 
-    model_config = {"frozen": True, "extra": "forbid", "hide_input_in_errors": True}
+    model_config = {"frozen": True, "extra": "forbid", "hide_input_in_errors": True, "allow_inf_nan": False}
 
 
 def load(model: type[S], *, prefix: str, config: Path | None, default: Path, foreign: tuple[str, ...] = ()) -> S:
@@ -50,7 +51,7 @@ def load(model: type[S], *, prefix: str, config: Path | None, default: Path, for
     try:
         settings = Loaded(**table)
     except ValidationError as error:
-        lines = [_explain(fault, file, prefix) for fault in error.errors(include_input=False, include_url=False)]
+        lines = [_explain(fault, model, file, prefix) for fault in error.errors(include_input=False, include_url=False)]
         raise ConfigurationError("\n".join(lines)) from None
     except SettingsError:
         raise ConfigurationError(_explain_json(model, prefix)) from None
@@ -84,24 +85,44 @@ def _refuse_unknown_variables(model: type[BaseModel], prefix: str, foreign: tupl
     known = {f"{prefix}CONFIG", *(name for name, _ in variables(model, prefix))}
     for name in sorted(os.environ):
         if name.startswith(prefix) and not name.startswith(foreign or ("\0",)) and name.upper() not in known:
-            raise ConfigurationError(
-                f"{name}: no such setting; variables are {prefix}<SECTION>__<KEY>, for example {prefix}LOG__LEVEL"
-            )
+            settable = ", ".join(sorted(variable for variable in known if "__" in variable))
+            raise ConfigurationError(f"{name}: no such setting; known are {settable}")
 
 
-def _explain(fault: Mapping[str, Any], file: Path | None, prefix: str) -> str:
-    path = [str(part) for part in fault["loc"]]
-    key = ".".join(path)
+def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, prefix: str) -> str:
+    """One line: where, which key, what is wrong, what is right."""
+    path = [str(part) for part in fault["loc"]][:2]
+    where = _variable(path, prefix) or (f"{file}:{_line_of(file, path)}" if file else "settings")
+    if fault["type"] == "extra_forbidden":
+        known = ", ".join(_section(model, path[0]).model_fields if len(path) > 1 else model.model_fields)
+        return f"{where}: {'.'.join(path)}: no such setting; known are {known}"
+    return f"{where}: {'.'.join(path)}: {fault['msg'].removeprefix('Value error, ')}{_example(model, path)}"
+
+
+def _variable(path: list[str], prefix: str) -> str | None:
+    """The variable that sets the key, or those that set something in its section, where there are any."""
     for length in range(len(path), 0, -1):
-        variable = prefix + "__".join(path[:length]).upper()
-        if variable in os.environ:
-            where = variable
-            break
-    else:
-        section = sorted(name for name in os.environ if name.startswith(f"{prefix}{path[0]}__".upper()))
-        where = f"{file}:{_line_of(file, path)}" if file else ", ".join(section) or "settings"
-    message = {"extra_forbidden": "no such setting"}.get(fault["type"], fault["msg"].removeprefix("Value error, "))
-    return f"{where}: {key}: {message}"
+        name = (prefix + "__".join(path[:length])).upper()
+        if name in os.environ:
+            return name
+    section = f"{prefix}{path[0]}__".upper()
+    return ", ".join(sorted(name for name in os.environ if name.startswith(section))) if len(path) == 1 else None
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel]:
+    found = model.model_fields[name].annotation if name in model.model_fields else None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else model
+
+
+def _example(model: type[BaseModel], path: list[str]) -> str:
+    """A right value: the field's example, else its default."""
+    field = _section(model, path[0]).model_fields.get(path[1]) if len(path) > 1 else None
+    if field is None:
+        return ""
+    value = field.examples[0] if field.examples else field.default
+    if isinstance(value, bool):
+        return f"; for example {path[1]} = {str(value).lower()}"
+    return f"; for example {path[1]} = {json.dumps(value)}" if isinstance(value, str | int | float) else ""
 
 
 def _line_of(file: Path, path: list[str]) -> int:
@@ -110,10 +131,9 @@ def _line_of(file: Path, path: list[str]) -> int:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         text = line.strip()
         if text.startswith("["):
-            section = text.strip("[] ")
-            if section == path[0]:
-                found = number
-        elif section == path[0] and len(path) > 1 and text.partition("=")[0].strip() == path[1]:
+            section = text.strip("[] \"'")
+            found = number if section == path[0] else found
+        elif section == path[0] and len(path) > 1 and text.partition("=")[0].strip(" \"'") == path[1]:
             return number
     return found
 
@@ -124,5 +144,5 @@ def _explain_json(model: type[BaseModel], prefix: str) -> str:
             try:
                 json.loads(os.environ[name])
             except ValueError:
-                return f'{name}: not JSON; write a list as ["first", "second"]'
+                return f'{name}: not JSON; write a list as ["first", "second"], or set single keys'
     return f'one of the variables {prefix}... is not JSON; write a list as ["first", "second"]'

@@ -64,8 +64,11 @@ async def agent(url: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         async with ScriptedControlPlane() as cloud:
             env = agent_env(
-                cloud.url, cloud.key, Path(directory),
-                PRESENCE_LOG__LEVEL="info", PRESENCE_DELIVERY__MAX_IN_FLIGHT=str(IN_FLIGHT),
+                cloud.url,
+                cloud.key,
+                Path(directory),
+                PRESENCE_LOG__LEVEL="info",
+                PRESENCE_DELIVERY__MAX_IN_FLIGHT=str(IN_FLIGHT),
             )
             async with Program("run", env=env) as program:
                 await feed(cloud, url, WARM_UP)

@@ -46,13 +46,13 @@ def test_the_file_named_by_the_environment(file: Path, monkeypatch: pytest.Monke
     ("text", "says"),
     [
         ("[server\n", ["not TOML", "line 1"]),
-        ("[server]\n\nport = 'SECRET'\n", ["line 3", "server.port", "integer", "for example port = 8480"]),
-        ("[server]\nport = 70000\n", ["line 2", "65535"]),
-        ("[server]\nprot = 1\n", ["line 2", "'server.prot' is unknown", "host, port, public_url"]),
-        ("[sever]\nport = 1\n", ["line 1", "'sever' is unknown", "server"]),
-        ("server = 1\n", ["line 1", "server"]),
-        ('[database]\nurl = "postgresql://u:SECRET@h/d"\n', ["line 2", "database.url", "later version", "sqlite:////"]),
-        ('[database]\nurl = "mysql://SECRET"\n', ["line 2", "database.url", "only a SQLite file", "sqlite:////"]),
+        ("[server]\n\nport = 'SECRET'\n", [":3: ", "server.port", "integer", "for example port = 8480"]),
+        ("[server]\nport = 70000\n", [":2: ", "65535"]),
+        ("[server]\nprot = 1\n", [":2: ", "server.prot: no such setting", "host, port, public_url"]),
+        ("[sever]\nport = 1\n", [":1: ", "sever: no such setting", "server"]),
+        ("server = 1\n", [":1: ", "server"]),
+        ('[database]\nurl = "postgresql://u:SECRET@h/d"\n', [":2: ", "database.url", "later version", "sqlite:////"]),
+        ('[database]\nurl = "mysql://SECRET"\n', [":2: ", "database.url", "only a SQLite file", "sqlite:////"]),
         ('[server]\npublic_url = "SECRET"\n', ["server.public_url", "https://presence.example.com"]),
         ("[dispatch]\ncanary_every = 60\n", ["dispatch", "canary_every must be shorter"]),
         ("[dispatch]\nlease = nan\n", ["dispatch.lease", "finite"]),
@@ -74,10 +74,10 @@ def test_errors_in_the_file(file: Path, text: str, says: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("PRESENCE_CP_SERVER__PORT", "SECRET", "variable PRESENCE_CP_SERVER__PORT: server.port"),
-        ("PRESENCE_CP_SERVER__PROT", "1", "PRESENCE_CP_SERVER__PROT is unknown; known are PRESENCE_CP_AUTH__KEY"),
-        ("PRESENCE_CP_SERVER", "SECRET", "PRESENCE_CP_SERVER is unknown"),
-        ("PRESENCE_CP_CONFIG", "/nowhere.toml", "/nowhere.toml: cannot be read: No such file"),
+        ("PRESENCE_CP_SERVER__PORT", "SECRET", "PRESENCE_CP_SERVER__PORT: server.port"),
+        ("PRESENCE_CP_SERVER__PROT", "1", "PRESENCE_CP_SERVER__PROT: no such setting; known are PRESENCE_CP_AUTH__KEY"),
+        ("PRESENCE_CP_SERVER", "SECRET", "PRESENCE_CP_SERVER: not JSON"),
+        ("PRESENCE_CP_CONFIG", "/nowhere.toml", "/nowhere.toml: there is no such file"),
     ],
 )
 def test_errors_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
@@ -89,7 +89,7 @@ def test_errors_in_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, v
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="there is no such file"):
         load_settings(tmp_path / "absent.toml")
 
 
