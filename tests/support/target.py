@@ -1,6 +1,7 @@
 """A target on a raw socket: records each request byte for byte and answers as told."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -40,6 +41,7 @@ class Target:
     def __init__(self, answer: Answer | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         self.answer = answer or always(NO_CONTENT)
         self.requests: list[bytes] = []
+        self.arrivals: list[float] = []
         self.connections = 0
         self._host, self._wanted_port = host, port
         self._arrived = asyncio.Condition()
@@ -79,6 +81,7 @@ class Target:
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
                 async with self._arrived:
+                    self.arrivals.append(time.perf_counter())
                     self.requests.append(request)
                     self._arrived.notify_all()
                 await self.answer(request, reader, writer)
