@@ -117,12 +117,11 @@ class Http:
         """The outcome of one request. Raises nothing but CancelledError and what is a defect of ours."""
         wire = _Wire(request.host, request.port)
         _wire.set(wire)
-        literal = as_address(request.host)
-        if literal is not None:
+        if as_address(request.host) is not None:
             refused = self._decisions.decide(request.host, request.port, request.host)
             if refused is not None:
                 return Sent(refused, None)
-            wire.checked.add(str(literal))
+            wire.checked.add(request.host)
             wire.phase = Phase.CONNECT
         try:
             response = await self._session.request(

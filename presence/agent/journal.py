@@ -115,17 +115,28 @@ class Journal:
 
     def _accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[bool]]:
         self._keep_time(db)
-        return [[self._keep(db, fire, deadline) for fire in fires] for fires, deadline in batches]
+        return [self._keep_all(db, fires, deadline) for fires, deadline in batches]
+
+    def _keep_all(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[bool]:
+        if self._unsettled + len(fires) > self._max_deliveries:
+            return [self._keep(db, fire, deadline) for fire in fires]
+        before = db.total_changes
+        db.executemany(_SQL["accept"], [self._row(fire, deadline) for fire in fires])
+        new = db.total_changes - before
+        self._unsettled += new
+        return [True] * len(fires) if new == len(fires) else [self._is_known(db, fire.id) for fire in fires]
 
     def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
-        now = self.now()
-        born = now - fire.age
-        expires = born + min(fire.max_age, deadline)
-        row = (fire.id, fire.webhook_id, fire.event, fire.subject_id, fire.uri, fire.method, born, expires, now, now)
-        if self._unsettled < self._max_deliveries and db.execute(_SQL["accept"], row).rowcount == 1:
+        if self._unsettled < self._max_deliveries and db.execute(_SQL["accept"], self._row(fire, deadline)).rowcount:
             self._unsettled += 1
             return True
         return self._is_known(db, fire.id)
+
+    def _row(self, fire: Fire, deadline: int) -> tuple[str | int, ...]:
+        now = self.now()
+        born = now - fire.age
+        expires = born + min(fire.max_age, deadline)
+        return fire.id, fire.webhook_id, fire.event, fire.subject_id, fire.uri, fire.method, born, expires, now, now
 
     def _is_known(self, db: sqlite3.Connection, delivery: str) -> bool:
         """Whether the delivery is here; one that was reported already is reported once more."""

@@ -202,16 +202,17 @@ class Link:
             async with asyncio.timeout(self._silence):
                 frame = await connection.recv()
             for message in session.receive(frame):
-                await self._take(message, session)
+                if isinstance(message, Welcome):
+                    await self._state_holding(message, session)
+                else:
+                    self._take(message)
 
-    async def _take(self, message: Any, session: AgentSession) -> None:
+    def _take(self, message: Any) -> None:
         match message:
             case Fire() | UnreadableFire() | Cancel() | Canary():
                 self.inbox.put_nowait(message)
             case ReportAck(id=delivery):
                 self.acknowledged.put_nowait(delivery)
-            case Welcome():
-                await self._state_holding(message, session)
             case GoAway():
                 raise GoneAway(message)
             case NewKey():

@@ -80,9 +80,10 @@ class Reporter:
             reason=settled.reason,
             attempts=settled.attempts,
             settled_ago=max(0, now - settled.settled_at),
-            log=tuple(_record(entry, now) for entry in settled.log),
+            log=tuple([_record(entry, now) for entry in settled.log]),
         )
 
 
 def _record(entry: LogEntry, now: int) -> AttemptRecord:
-    return AttemptRecord.model_validate({**entry, "ago": max(0, now - entry["at"])})
+    entry["ago"] = max(0, now - entry["at"])
+    return AttemptRecord.model_validate(entry)

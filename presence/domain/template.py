@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
-from uritemplate import URITemplate
+from uritemplate.variable import URIVariable
 
 from presence.domain.events import subject_fault
 from presence.domain.webhook import MAX_URI_LENGTH
@@ -50,7 +50,8 @@ class UriTemplate:
     host: str
     port: int
     placeholders: frozenset[str]
-    _template: URITemplate
+    _pieces: tuple[str, ...]
+    """Literal, name, literal, name, ..., literal."""
 
     def expand(self, values: Mapping[str, str]) -> str:
         """The URI with every placeholder replaced by its percent-encoded value.
@@ -63,7 +64,8 @@ class UriTemplate:
             fault = subject_fault(values[name])
             if fault:
                 raise TemplateError(f"the value for {{{name}}} cannot be used: {fault}")
-        uri = self._template.expand({name: values[name] for name in self.placeholders})
+        encoded = {name: _encode(values[name]) for name in self.placeholders}
+        uri = "".join([encoded[piece] if index % 2 else piece for index, piece in enumerate(self._pieces)])
         _refuse_dot_segments(uri)
         if "%5c" in uri.lower():
             raise TemplateError("a value contains a backslash, which many servers take for '/'")
@@ -91,7 +93,15 @@ def parse_template(text: str) -> UriTemplate:
     host, port = _split_authority(authority, scheme)
     names = _check_placeholders(shape["path"] + (shape["query"] or ""))
     _refuse_dot_segments(text)
-    return UriTemplate(text, scheme, host, port, names, URITemplate(text))
+    return UriTemplate(text, scheme, host, port, names, tuple(_BRACES.split(text)))
+
+
+_VALUE = URIVariable("value")
+
+
+def _encode(value: str) -> str:
+    """RFC 6570 section 3.2.2, simple expansion: everything but unreserved characters is percent-encoded as UTF-8."""
+    return _VALUE.expand({"value": value})["value"]
 
 
 def _refuse_odd_characters(text: str) -> None:

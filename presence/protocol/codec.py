@@ -44,8 +44,6 @@ class Decoder(Generic[M]):
             raise ProtocolViolation(CloseCode.TOO_BIG, f"frame larger than {MAX_FRAME_BYTES} bytes")
         value = _parse(frame)
         bodies = value if isinstance(value, list) else [value]
-        if frame.count("{") + frame.count("[") > len(bodies) + 1:
-            _check_depth(value)
         return [self._message(body) for body in bodies]
 
     def _message(self, body: object) -> M | Unknown | UnreadableFire:
@@ -54,16 +52,21 @@ class Decoder(Generic[M]):
         kind = body.get("type")
         if not isinstance(kind, str):
             raise ProtocolViolation(CloseCode.INVALID_PAYLOAD, "a message must have a 'type' that is a string")
+        for value in body.values():
+            if value.__class__ is dict or value.__class__ is list:
+                _check_depth(value)
         model = self._models.get(kind)
         if model is None:
             return Unknown(kind[:64])
         try:
-            return model.model_validate(body)
+            # What model_validate does, without its options.
+            message: M = model.__pydantic_validator__.validate_python(body)
         except ValidationError as error:
             fields = ", ".join(sorted({".".join(map(str, fault["loc"])) for fault in error.errors()}))[:80]
             if kind == "fire" and isinstance(body.get("id"), str) and is_uuid(body["id"]):
                 return UnreadableFire(body["id"], fields)
             raise ProtocolViolation(CloseCode.INVALID_PAYLOAD, f"bad '{kind}': {fields}") from None
+        return message
 
 
 from_agent: Decoder[AgentMessage] = Decoder(AgentMessage)
@@ -72,22 +75,22 @@ from_control_plane: Decoder[ControlPlaneMessage] = Decoder(ControlPlaneMessage)
 
 def encode(messages: Iterable[BaseModel]) -> Iterator[str]:
     """The messages as frames, in order, as many in each as fit."""
-    batch: list[str] = []
+    batch: list[bytes] = []
     size = 2
     for message in messages:
-        text = message.model_dump_json(exclude_none=True)
-        length = len(text) if text.isascii() else _utf8_length(text)
-        if batch and size + length + 1 > MAX_FRAME_BYTES:
+        # What model_dump_json does, without its options and its decoding.
+        text = message.__pydantic_serializer__.to_json(message, exclude_none=True)
+        if batch and size + len(text) + 1 > MAX_FRAME_BYTES:
             yield _frame(batch)
             batch, size = [], 2
         batch.append(text)
-        size += length + 1
+        size += len(text) + 1
     if batch:
         yield _frame(batch)
 
 
-def _frame(batch: list[str]) -> str:
-    return batch[0] if len(batch) == 1 else f"[{','.join(batch)}]"
+def _frame(batch: list[bytes]) -> str:
+    return (batch[0] if len(batch) == 1 else b"[%b]" % b",".join(batch)).decode()
 
 
 def _parse(frame: str) -> object:
@@ -122,15 +125,13 @@ def _constant(text: str) -> float:
 _JSON = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
 
 
-def _check_depth(value: object, depth: int = 0) -> None:
-    """Depth counts from the message: the array around a batch is depth 0."""
-    depth += isinstance(value, dict) or depth > 0
+def _check_depth(value: dict[str, Any] | list[Any], depth: int = 2) -> None:
+    """The message itself is depth 1."""
     if depth > MAX_DEPTH:
         raise ProtocolViolation(CloseCode.INVALID_PAYLOAD, "nested too deeply")
-    items: Iterable[object] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in items:
+    for item in value.values() if isinstance(value, dict) else value:
         if isinstance(item, dict | list):
-            _check_depth(item, depth)
+            _check_depth(item, depth + 1)
 
 
 def _utf8_length(text: str) -> int:

@@ -7,13 +7,14 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from presence.protocol.messages import Accepted
 from tests.benchmarks.peers import IN_FLIGHT
-from tests.support.control_plane import ScriptedControlPlane
+from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
 
 DELIVERIES, WARM_UP, ROUNDS = 10_000, 1_000, 3
@@ -85,7 +86,7 @@ async def feed(cloud: ScriptedControlPlane, url: str, count: int) -> None:
     while left:
         room = min(left, cloud.session.free_credit, CREDIT)
         if room:
-            await cloud.fire(url + "{SubjectId}", count=room)
+            await cloud.fire_all([fire(url + "{SubjectId}", subject_id=str(uuid.uuid4())) for _ in range(room)])
             left -= room
         else:
             await cloud.until(lambda: cloud.session is not None and cloud.session.free_credit > 0)

@@ -39,8 +39,8 @@ async def bare(url: str, count: int) -> None:
     left = iter(range(count))
 
     async def one_after_the_other(session: aiohttp.ClientSession) -> None:
-        for _ in left:
-            async with session.get(url) as response:
+        for number in left:
+            async with session.get(f"{url}{number:036}") as response:
                 await response.read()
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:

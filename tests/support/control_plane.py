@@ -116,10 +116,13 @@ class ScriptedControlPlane:
 
     async def fire(self, uri: str, count: int = 1, **fields: Any) -> list[str]:
         """Fires deliveries of that URI; their ids."""
+        return await self.fire_all([fire(uri, **fields) for _ in range(count)])
+
+    async def fire_all(self, fires: list[Fire]) -> list[str]:
+        """Fires these, in one frame if they fit; their ids."""
         await self.ready()
         assert self.session is not None
         assert self.connection is not None
-        fires = [fire(uri, **fields) for _ in range(count)]
         for message in fires:
             self.session.say(message)
         await self._flush(self.session, self.connection)
