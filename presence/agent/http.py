@@ -14,7 +14,7 @@ import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
@@ -60,7 +60,7 @@ class _Wire:
     host: str
     port: int
     phase: Phase = Phase.DNS
-    checked: set[str] = field(default_factory=set)
+    checked: tuple[str, ...] = ()
     refused: Refused | None = None
     address: str | None = None
 
@@ -121,7 +121,7 @@ class Http:
             refused = self._decisions.decide(request.host, request.port, request.host)
             if refused is not None:
                 return Sent(refused, None)
-            wire.checked.add(request.host)
+            wire.checked = (request.host,)
             wire.phase = Phase.CONNECT
         try:
             response = await self._session.request(
@@ -188,7 +188,7 @@ class Resolver(AbstractResolver):
         if wire.refused is not None:
             raise _Denied(wire.refused.reason)
         wire.phase = Phase.CONNECT
-        wire.checked.update(map(str, addresses))
+        wire.checked = tuple(map(str, addresses))
         return [
             ResolveResult(
                 hostname=host,

@@ -31,11 +31,8 @@ class Intake:
 
     async def run(self) -> None:
         while True:
-            batch = [await self._link.inbox.get()]
-            session = self._link.sessions
-            while not self._link.inbox.empty() and len(batch) < BATCH:
-                batch.append(self._link.inbox.get_nowait())
-            await self._take(batch, session)
+            batch = await self._link.inbox.take(BATCH)
+            await self._take(batch, self._link.sessions)
 
     async def _take(self, batch: list[Command], session: int) -> None:
         fires = [command for command in batch if isinstance(command, Fire)]

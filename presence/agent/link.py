@@ -20,6 +20,7 @@ import websockets.asyncio.client as ws
 from websockets.typing import Subprotocol
 
 from presence import __version__
+from presence.agent.batches import Batches
 from presence.agent.failures import EXPECTED, Cause, Failure, GoneAway, classify, first
 from presence.agent.settings import ControlPlane
 from presence.clock import Clock
@@ -75,14 +76,14 @@ class Link:
     """Connects, keeps the session, hands commands to `inbox` and acknowledged reports to `acknowledged`.
 
     `sessions` counts the sessions that were begun; `on_ready` is called whenever one has become ready.
-    What a session leaves in `inbox` goes with it: the control plane fires it again.
+    What a session leaves in `inbox` goes with it: the control plane fires it again. The credit bounds it.
     """
 
     def __init__(
         self, settings: ControlPlane, identity: Identity, clock: Clock, credit: int, on_ready: Callable[[], None]
     ) -> None:
-        self.inbox: asyncio.Queue[Command] = asyncio.Queue()
-        self.acknowledged: asyncio.Queue[str] = asyncio.Queue()
+        self.inbox: Batches[Command] = Batches()
+        self.acknowledged: Batches[str] = Batches()
         self.sessions = 0
         self.state = LinkState.OFFLINE
         self._settings = settings
@@ -154,7 +155,7 @@ class Link:
             return await self._converse(connection)
         finally:
             self._session = None
-            _empty(self.inbox)
+            self.inbox.clear()
             await _close(connection)
 
     async def _converse(self, connection: ws.ClientConnection) -> Failure:
@@ -210,9 +211,9 @@ class Link:
     def _take(self, message: Any) -> None:
         match message:
             case Fire() | UnreadableFire() | Cancel() | Canary():
-                self.inbox.put_nowait(message)
+                self.inbox.put(message)
             case ReportAck(id=delivery):
-                self.acknowledged.put_nowait(delivery)
+                self.acknowledged.put(delivery)
             case GoAway():
                 raise GoneAway(message)
             case NewKey():
@@ -259,11 +260,6 @@ def _signature(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
-
-
-def _empty(inbox: asyncio.Queue[Command]) -> None:
-    while not inbox.empty():
-        inbox.get_nowait()
 
 
 async def _close(connection: ws.ClientConnection, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:

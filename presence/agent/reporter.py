@@ -60,9 +60,7 @@ class Reporter:
 
     async def _mark_all(self) -> None:
         while True:
-            acknowledged = [await self._link.acknowledged.get()]
-            while not self._link.acknowledged.empty():
-                acknowledged.append(self._link.acknowledged.get_nowait())
+            acknowledged = await self._link.acknowledged.take(WINDOW)
             await self._journal.mark_reported(acknowledged)
             was_full = len(self._waiting) >= WINDOW
             self._waiting.difference_update(acknowledged)

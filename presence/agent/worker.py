@@ -7,7 +7,7 @@ from functools import lru_cache
 from presence.agent.deliver import Deliver
 from presence.agent.journal import Claimed, Journal, LogEntry
 from presence.domain.delivery import FinalState
-from presence.domain.outcome import Attempt, Refused, Response, TransportFailure
+from presence.domain.outcome import Attempt, Phase, Refused, Response, TransportFailure
 from presence.domain.retry import RetryAfter, Settle, Step
 from presence.domain.template import TemplateError, parse_template
 from presence.logs import get_logger
@@ -109,7 +109,7 @@ class AttemptLog:
             attempt=attempt.number,
             outcome=attempt.describe(),
             took_ms=attempt.took,
-            step=step.state.value if isinstance(step, Settle) else "retry",
+            step=step.state if isinstance(step, Settle) else "retry",
             retry_in_ms=step.delay if isinstance(step, RetryAfter) else None,
         )
 
@@ -130,9 +130,9 @@ def as_entry(attempt: Attempt) -> LogEntry:
         case Response(status):
             entry["status"] = status
         case TransportFailure(phase, fault):
-            entry |= {"phase": phase.value, "fault": fault.value}
+            entry |= {"phase": phase, "fault": fault}
         case Refused(reason):
-            entry |= {"phase": "policy", "reason": reason.value}
+            entry |= {"phase": Phase.POLICY, "reason": reason}
     if attempt.address is not None:
         entry["address"] = attempt.address
     return entry

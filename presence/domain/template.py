@@ -97,10 +97,13 @@ def parse_template(text: str) -> UriTemplate:
 
 
 _VALUE = URIVariable("value")
+_UNRESERVED = re.compile(r"[A-Za-z0-9\-._~]*\Z")
 
 
 def _encode(value: str) -> str:
     """RFC 6570 section 3.2.2, simple expansion: everything but unreserved characters is percent-encoded as UTF-8."""
+    if _UNRESERVED.match(value):
+        return value
     return _VALUE.expand({"value": value})["value"]
 
 

@@ -1,0 +1,34 @@
+"""A queue that is taken in batches: stages share one commit for what came together."""
+
+import asyncio
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Batches(Generic[T]):
+    """Unbounded; what bounds it is said by its owner. One taker."""
+
+    def __init__(self) -> None:
+        self._items: list[T] = []
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: T) -> None:
+        self._items.append(item)
+        self._filled.set()
+
+    def clear(self) -> None:
+        """Throws away what nobody has taken."""
+        self._items.clear()
+        self._filled.clear()
+
+    async def take(self, most: int) -> list[T]:
+        """Waits until there is something; then up to `most` of it, the oldest first."""
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        taken, self._items = self._items[:most], self._items[most:]
+        return taken
