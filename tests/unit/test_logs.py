@@ -117,7 +117,9 @@ def test_level_is_a_threshold_for_ours_and_for_libraries(level: str) -> None:
 
 @pytest.mark.parametrize("name", ["websockets", "websockets.client", "uvicorn.access", "uvicorn.error", "asyncio"])
 @pytest.mark.parametrize("level", ["debug", "info", "warning"])
-def test_chatty_libraries_are_heard_from_warning_on(name: str, level: str) -> None:
+def test_chatty_libraries_are_heard_from_warning_on(name: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A server that ran in this process has cut uvicorn's access log off (access_log=False).
+    monkeypatch.setattr(logging.getLogger(name), "propagate", True)
     stream = io.StringIO()
     configure(level, "json", stream)
     logging.getLogger(name).info("repeats what we say")
