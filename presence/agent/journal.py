@@ -2,43 +2,31 @@
 
 What a method returned is on the disk: it survives SIGKILL and a power cut. The states and their changes
 are those of `presence.domain.delivery.JournalState`; each change is one guarded statement of journal.sql.
-
-**Time.** Rows keep the journal's own time: milliseconds that only pass forward. While the host is up it is the
-host's uptime; across a reboot it grows by the wall clock, never backwards. So a retry survives a
-restart, and a wall clock set back or forth while the daemon runs changes nothing.
 """
 
 import asyncio
 import json
 import sqlite3
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from presence.agent.commits import Commits
+from presence.agent.journal_file import SQL, connect, explain
+from presence.agent.journal_time import JournalTime
 from presence.clock import Clock
 from presence.domain.delivery import FinalState, JournalState
 from presence.domain.outcome import Fault, Phase, Reason
 from presence.errors import JournalError
 from presence.protocol.messages import Fire
 
-SCHEMA_VERSION = 1
 LOG_LENGTH = 20
 """Attempts whose record is kept: the first and the latest."""
 
 LogEntry = dict[str, Any]
 
 
-def _statements() -> dict[str, str]:
-    text = files("presence.agent").joinpath("journal.sql").read_text(encoding="utf-8")
-    named = (block.partition("\n") for block in text.split("-- name: ")[1:])
-    return {name.strip(): body.strip() for name, _, body in named}
-
-
-_SQL = _statements()
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -82,22 +70,19 @@ class Journal:
     def __init__(self, connection: sqlite3.Connection, clock: Clock, max_deliveries: int) -> None:
         self.pending = asyncio.Event()
         self.settled = asyncio.Event()
-        self._clock = clock
         self._max_deliveries = max_deliveries
-        self._commits = Commits(connection, self._keep_time, self._count)
-        self.instance, self._base, self._base_elapsed = _restore_time(connection, clock)
+        self._time = JournalTime(connection, clock)
+        self.now = self._time.now
+        self._commits = Commits(connection, self._time.keep, self._count)
+        (self.instance,) = connection.execute(SQL["instance"]).fetchone()
         self._count(connection)
-
-    def now(self) -> int:
-        """The journal's time in milliseconds."""
-        return self._base + max(0, self._clock.elapsed() - self._base_elapsed)
 
     async def next_epoch(self) -> int:
         """A number greater than every one before it, for the next session of this instance."""
         return await self._commits.submit(self._next_epoch, None)
 
     def _next_epoch(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
-        return [int(db.execute(_SQL["next_epoch"]).fetchone()[0]) for _ in asked]
+        return [int(db.execute(SQL["next_epoch"]).fetchone()[0]) for _ in asked]
 
     async def accept(self, fires: Sequence[Fire], deadline: int) -> list[bool]:
         """Keeps the fires; for each whether it is kept (False: the journal is full).
@@ -114,20 +99,20 @@ class Journal:
         return kept
 
     def _accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[bool]]:
-        self._keep_time(db)
+        self._time.keep(db)
         return [self._keep_all(db, fires, deadline) for fires, deadline in batches]
 
     def _keep_all(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[bool]:
         if self._unsettled + len(fires) > self._max_deliveries:
             return [self._keep(db, fire, deadline) for fire in fires]
         before = db.total_changes
-        db.executemany(_SQL["accept"], [self._row(fire, deadline) for fire in fires])
+        db.executemany(SQL["accept"], [self._row(fire, deadline) for fire in fires])
         new = db.total_changes - before
         self._unsettled += new
         return [True] * len(fires) if new == len(fires) else [self._is_known(db, fire.id) for fire in fires]
 
     def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
-        if self._unsettled < self._max_deliveries and db.execute(_SQL["accept"], self._row(fire, deadline)).rowcount:
+        if self._unsettled < self._max_deliveries and db.execute(SQL["accept"], self._row(fire, deadline)).rowcount:
             self._unsettled += 1
             return True
         return self._is_known(db, fire.id)
@@ -140,10 +125,10 @@ class Journal:
 
     def _is_known(self, db: sqlite3.Connection, delivery: str) -> bool:
         """Whether the delivery is here; one that was reported already is reported once more."""
-        if db.execute(_SQL["report_again"], (self._order + 1, delivery)).rowcount:
+        if db.execute(SQL["report_again"], (self._order + 1, delivery)).rowcount:
             self._order += 1
             return True
-        return db.execute(_SQL["known"], (delivery,)).fetchone() is not None
+        return db.execute(SQL["known"], (delivery,)).fetchone() is not None
 
     async def claim(self, limit: int) -> Claim:
         """Takes up to `limit` due deliveries for an attempt, the longest due first; expires those too old."""
@@ -158,14 +143,14 @@ class Journal:
 
     def _take(self, db: sqlite3.Connection, limit: int) -> Claim:
         now = self.now()
-        due = [Claimed._make(row) for row in db.execute(_SQL["due"], (now, limit)).fetchall()]
+        due = [Claimed._make(row) for row in db.execute(SQL["due"], (now, limit)).fetchall()]
         claimed = [delivery for delivery in due if delivery.expires_at > now]
         for delivery in due:
             if delivery.expires_at <= now:
                 self._end(db, delivery.seq, JournalState.PENDING, FinalState.EXPIRED, Reason.TOO_OLD)
         if claimed:
-            db.execute(_SQL["claim"], (_json([delivery.seq for delivery in claimed]),))
-        (next_due,) = db.execute(_SQL["next_due"]).fetchone() if len(claimed) < limit else (now,)
+            db.execute(SQL["claim"], (_json([delivery.seq for delivery in claimed]),))
+        (next_due,) = db.execute(SQL["next_due"]).fetchone() if len(claimed) < limit else (now,)
         return Claim(claimed, None if next_due is None else max(0, next_due - now))
 
     async def settle(self, claimed: Claimed, entry: LogEntry, state: FinalState, reason: Reason) -> None:
@@ -176,7 +161,7 @@ class Journal:
 
     def _settle(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
         values = {"rows": _json(rows), "order": self._order + 1, "now": self.now(), "length": LOG_LENGTH}
-        changed = db.execute(_SQL["settle"], values).rowcount
+        changed = db.execute(SQL["settle"], values).rowcount
         assert changed == len(rows), f"{len(rows) - changed} deliveries were settled, but were not being delivered"
         self._order += len(rows)
         self._unsettled -= len(rows)
@@ -190,7 +175,7 @@ class Journal:
 
     def _retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
         values = {"rows": _json(rows), "now": self.now(), "length": LOG_LENGTH}
-        changed = db.execute(_SQL["retry"], values).fetchall()
+        changed = db.execute(SQL["retry"], values).fetchall()
         assert len(changed) == len(rows), f"{len(rows) - len(changed)} retried, but were not being delivered"
         for seq, cancelling in changed:
             if cancelling:
@@ -204,7 +189,7 @@ class Journal:
 
     def _cancel(self, db: sqlite3.Connection, deliveries: Sequence[str]) -> Sequence[str]:
         for delivery in deliveries:
-            for seq, state in db.execute(_SQL["cancel"], (delivery,)).fetchall():
+            for seq, state in db.execute(SQL["cancel"], (delivery,)).fetchall():
                 if state != JournalState.DELIVERING:
                     self._end(db, seq, JournalState(state), FinalState.CANCELLED, Reason.CANCELLED)
         return deliveries
@@ -212,7 +197,7 @@ class Journal:
     def _end(self, db: sqlite3.Connection, seq: int, source: JournalState, state: FinalState, reason: Reason) -> None:
         """Ends what is not being delivered."""
         self._order += 1
-        changed = db.execute(_SQL["end"], (state, reason, self._order, self.now(), seq, source)).rowcount
+        changed = db.execute(SQL["end"], (state, reason, self._order, self.now(), seq, source)).rowcount
         assert changed == 1, f"delivery {seq} ends as {state}, but was not {source}"
         self._unsettled -= 1
 
@@ -221,7 +206,7 @@ class Journal:
         return await self._commits.submit(self._held, None)
 
     def _held(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[list[str]]:
-        held = [row[0] for row in db.execute(_SQL["held"])]
+        held = [row[0] for row in db.execute(SQL["held"])]
         return [held for _ in asked]
 
     async def unreported(self, after: int, limit: int) -> list[Settled]:
@@ -229,7 +214,7 @@ class Journal:
         return await self._commits.submit(self._unreported, (after, limit))
 
     def _unreported(self, db: sqlite3.Connection, asked: Sequence[tuple[int, int]]) -> list[list[Settled]]:
-        return [[_settled(row) for row in db.execute(_SQL["unreported"], bounds).fetchall()] for bounds in asked]
+        return [[_settled(row) for row in db.execute(SQL["unreported"], bounds).fetchall()] for bounds in asked]
 
     async def mark_reported(self, deliveries: Sequence[str]) -> None:
         """The control plane has acknowledged these; only their ids are remembered, to drop repeats."""
@@ -237,7 +222,7 @@ class Journal:
 
     def _mark_reported(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:
         acknowledged = [delivery for batch in batches for delivery in batch]
-        db.execute(_SQL["mark_reported"], (self.now(), _json(acknowledged)))
+        db.execute(SQL["mark_reported"], (self.now(), _json(acknowledged)))
         return [None] * len(batches)
 
     async def prune(self, retention: int, memory: int) -> int:
@@ -246,22 +231,18 @@ class Journal:
 
     def _prune(self, db: sqlite3.Connection, asked: Sequence[tuple[int, int]]) -> list[int]:
         now = self.now()
-        return [db.execute(_SQL["prune"], (now - retention, now - memory)).rowcount for retention, memory in asked]
+        return [db.execute(SQL["prune"], (now - retention, now - memory)).rowcount for retention, memory in asked]
 
     def recover(self, db: sqlite3.Connection) -> None:
         """What was being delivered when the process died is tried again, with a true entry in its log."""
         db.execute("BEGIN IMMEDIATE")
         cut = {"at": self.now(), "took": 0, "phase": Phase.FIRST_BYTE, "fault": Fault.INTERRUPTED}
-        found = db.execute(_SQL["delivering"]).fetchall()
+        found = db.execute(SQL["delivering"]).fetchall()
         self._retry(db, [{"seq": seq, "delay": 0, "entry": {"number": number, **cut}} for seq, number in found])
         db.execute("COMMIT")
 
     def _count(self, db: sqlite3.Connection) -> None:
-        self._unsettled, self._order = db.execute(_SQL["counts"]).fetchone()
-
-    def _keep_time(self, db: sqlite3.Connection) -> None:
-        clock = self._clock
-        db.execute(_SQL["keep_time"], (clock.boot_id(), clock.elapsed(), clock.wall(), self.now()))
+        self._unsettled, self._order = db.execute(SQL["counts"]).fetchone()
 
 
 @asynccontextmanager
@@ -272,12 +253,11 @@ async def open_journal(path: Path, clock: Clock, max_deliveries: int) -> AsyncIt
     target may have got the request. Raises JournalError where the file cannot be used.
     """
     try:
-        connection = _connect(path)
-        _migrate(connection, clock)
+        connection = connect(path, clock)
         journal = Journal(connection, clock, max_deliveries)
         journal.recover(connection)
     except (sqlite3.Error, OSError) as error:
-        raise JournalError(_explain(path, error)) from None
+        raise JournalError(explain(path, error)) from None
     journal._commits.start()
     try:
         yield journal
@@ -285,46 +265,6 @@ async def open_journal(path: Path, clock: Clock, max_deliveries: int) -> AsyncIt
         await journal._commits.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1, cached_statements=64)
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    connection.execute("PRAGMA synchronous = FULL")
-    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-    if (mode, synchronous) != ("wal", 2):
-        raise JournalError(f"{path}: the file system does not support SQLite's WAL (mode is {mode}); use a local disk")
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise JournalError(f"the journal is of a newer version ({version}) than this program knows; upgrade it")
-    if version == SCHEMA_VERSION:
-        return
-    connection.executescript(f"BEGIN IMMEDIATE; {_SQL['schema']}; PRAGMA user_version = {SCHEMA_VERSION};")
-    connection.execute(_SQL["create"], (str(uuid.uuid4()), clock.boot_id(), clock.elapsed(), clock.wall()))
-    connection.execute("COMMIT")
-
-
-def _restore_time(connection: sqlite3.Connection, clock: Clock) -> tuple[str, int, int]:
-    """The instance, the journal's time now, and the uptime that it corresponds to."""
-    instance, boot_id, elapsed, wall, now = connection.execute(_SQL["identity"]).fetchone()
-    uptime = clock.elapsed()
-    passed = uptime - elapsed if boot_id and boot_id == clock.boot_id() else clock.wall() - wall
-    return instance, now + max(0, passed), uptime
-
-
 def _settled(row: tuple[Any, ...]) -> Settled:
     delivery, state, reason, attempts, log, order, settled_at = row
     return Settled(delivery, FinalState(state), reason, attempts, json.loads(log), order, settled_at)
-
-
-def _explain(path: Path, error: sqlite3.Error | OSError) -> str:
-    if "locked" in str(error):
-        return f"{path}: another presence agent is using this journal; stop it, or set journal.path for this one"
-    if isinstance(error, OSError):
-        return f"{path}: the journal cannot be opened: {error.strerror}; check journal.path and its permissions"
-    return f"{path}: the journal cannot be opened: {error}; if the file is damaged, move it away and restart"

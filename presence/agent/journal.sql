@@ -1,5 +1,5 @@
--- The journal of the agent: schema and every statement that journal.py runs, by name.
--- Times are milliseconds of the journal's own time, which never goes back (see journal.py).
+-- The journal of the agent: schema and every statement that the journal runs, by name.
+-- Times are milliseconds of the journal's own time, which never goes back (see journal_time.py).
 
 -- name: schema
 CREATE TABLE journal (
@@ -47,8 +47,11 @@ CREATE INDEX delivery_reported ON delivery (reported_at) WHERE reported_at IS NO
 -- name: create
 INSERT INTO journal (one, instance, epoch, boot_id, elapsed, wall, now) VALUES (1, ?, 0, ?, ?, ?, 0);
 
--- name: identity
-SELECT instance, boot_id, elapsed, wall, now FROM journal;
+-- name: instance
+SELECT instance FROM journal;
+
+-- name: time
+SELECT boot_id, elapsed, wall, now FROM journal;
 
 -- name: keep_time
 UPDATE journal SET boot_id = ?, elapsed = ?, wall = ?, now = ?;
