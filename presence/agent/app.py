@@ -8,6 +8,7 @@ from typing import Any
 
 from presence import __version__
 from presence.agent.deliver import Deliver
+from presence.agent.failures import first
 from presence.agent.health import notify
 from presence.agent.http import Http
 from presence.agent.intake import Intake
@@ -17,6 +18,7 @@ from presence.agent.reporter import Reporter
 from presence.agent.settings import AgentSettings
 from presence.agent.worker import AttemptLog, Worker
 from presence.clock import SystemClock
+from presence.errors import PresenceError
 from presence.logs import get_logger
 
 log = get_logger(__name__)
@@ -44,8 +46,15 @@ def run(settings: AgentSettings) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(settings))
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_run(settings))
+    except ExceptionGroup as group:
+        # A stage that cannot go on ends the daemon; the supervisor starts it anew, and the journal has everything.
+        error = first(group)
+        if isinstance(error, PresenceError):
+            raise error from group
+        raise
 
 
 async def _run(settings: AgentSettings) -> None:

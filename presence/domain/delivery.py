@@ -17,9 +17,9 @@ In the control plane::
       +---- lease ended and another instance ready ---+
     queued <-> held;  queued | held --> expired | cancelled;  accepted --> cancelling --> final
 
-A `Report` is the truth about what happened in the network: it may end a delivery that is not final
-yet from any state, also one that was put back to `queued` because its session was lost before
-`Accepted` arrived.
+What the agent says is the truth about the network: its `Report` may end a delivery that is not final yet
+from any state, and its `Accepted` or `Holding` takes one out of `queued`, because a session that was lost
+before `Accepted` arrived had put it back there.
 """
 
 from collections.abc import Mapping

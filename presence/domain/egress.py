@@ -122,8 +122,8 @@ class EgressPolicy:
             return Refused(Reason.DENIED_BY_RULE)
         allowed = [rule for rule in self.allow if rule.matches(host, port, address)]
         if loopback:
-            # A name that resolves to loopback would reach this host's own services: an address must be named.
-            by_address = [rule for rule in allowed if rule.network is not None]
+            # A name that resolves to loopback, or a rule as wide as 0.0.0.0/0, would open this host's own services.
+            by_address = [rule for rule in allowed if rule.network is not None and _is_loopback(rule.network)]
             return by_address[0] if by_address else Refused(Reason.DENIED_LOOPBACK)
         if allowed:
             return allowed[0]
@@ -138,6 +138,10 @@ class EgressPolicy:
             if isinstance(decision, Refused):
                 return decision
         return None
+
+
+def _is_loopback(network: Network) -> bool:
+    return _within(network.network_address, LOOPBACK) and _within(network.broadcast_address, LOOPBACK)
 
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:

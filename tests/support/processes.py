@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -13,10 +14,14 @@ Line = dict[str, Any]
 
 
 class Program:
-    """`async with Program("run", env=...) as agent`: `python -m presence run`, its log lines as they come."""
+    """`async with Program("run", env=...) as agent`: `python -m presence run`, its log lines as they come.
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    `largest_file`: bytes; a write beyond it fails, as on a full disk.
+    """
+
+    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, largest_file: int | None = None) -> None:
         self._arguments = arguments
+        self._largest_file = largest_file
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRESENCE_")}
         self.env |= {"PRESENCE_LOG__FORMAT": "json", "PRESENCE_CP_LOG__FORMAT": "json", **(env or {})}
         self.lines: list[Line] = []
@@ -26,6 +31,8 @@ class Program:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "presence", *self._arguments, env=self.env, stderr=asyncio.subprocess.PIPE
         )
+        if self._largest_file is not None:
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (self._largest_file, self._largest_file))
         self._reading = asyncio.create_task(self._read())
         return self
 

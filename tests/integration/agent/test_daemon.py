@@ -235,3 +235,19 @@ async def test_two_daemons_on_one_journal(tmp_path: Path) -> None:
             async with Program("run", env=env) as second:
                 assert await second.exited() == 1
             assert "another presence agent" in second.text()
+
+
+async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    async with Target(status(503)) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_RETRY__MAX_ATTEMPTS="1000")
+        async with Program("run", env=env, largest_file=500_000) as agent:
+            await cloud.fire(target.url(), count=400)
+            assert await agent.exited() == 1
+        assert "journal cannot be written" in agent.text()
+        assert "Traceback" not in agent.text()
+        accepted = {said.id for said in cloud.heard if isinstance(said, Accepted)}
+        assert accepted
+        target.answer = status(204)
+        async with Program("run", env=env):
+            reports = await cloud.reported(*accepted)
+        assert {report.state for report in reports} == {FinalState.SUCCEEDED}

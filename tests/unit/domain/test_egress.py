@@ -329,3 +329,20 @@ def test_denying_more_never_allows_more(address: Address, allow: tuple[str, ...]
         assert isinstance(policy("private", allow, deny).decide("svc.corp", 80, address), Refused)
     if isinstance(policy("private", allow, deny).decide("svc.corp", 80, address), Refused):
         assert isinstance(policy("deny", allow, deny).decide("svc.corp", 80, address), Refused)
+
+
+@pytest.mark.parametrize(
+    ("rule", "address", "allowed"),
+    [
+        ("0.0.0.0/0", "127.0.0.1", False),
+        ("::/0", "::1", False),
+        ("127.0.0.0/8", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("::1", "::1", True),
+    ],
+)
+def test_loopback_must_be_meant(rule: str, address: str, allowed: bool) -> None:
+    policy = EgressPolicy(allow=(parse_rule(rule),))
+    decision = policy.decide("h", 80, ipaddress.ip_address(address))
+    assert isinstance(decision, Refused) is not allowed
