@@ -103,7 +103,9 @@ class Dispatcher:
                 count = await sweep.expire(transaction, now)
             _log.warning("deliveries expired before an agent took them", count=count)
         for presence_id, instance_id in abandoned:
-            if self._connections.instances(presence_id) - {instance_id}:
+            # Leases are wall clock, which jumps; a session is proof of life, whatever the lease says.
+            connected = self._connections.instances(presence_id)
+            if connected and instance_id not in connected:
                 await self._take_over(presence_id, instance_id, now)
                 woken.add(presence_id)
         return woken

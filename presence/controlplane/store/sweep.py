@@ -41,7 +41,7 @@ async def has_expired(transaction: AsyncConnection, now: int) -> bool:
 
 
 async def abandoned(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> list[tuple[str, str]]:
-    """(presence, instance) whose lease has ended while deliveries are theirs."""
+    """(presence, instance) whose lease has ended, by the wall clock, while deliveries are theirs."""
     owned = exists().where(
         delivery.c.presence_id == instance.c.presence_id,
         delivery.c.state.in_((_D.DISPATCHED, _D.ACCEPTED)),

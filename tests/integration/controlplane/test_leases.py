@@ -1,0 +1,54 @@
+"""Leases are wall clock: a jump of it, or a host that slept, must not take deliveries from agents that are here."""
+
+import pytest
+
+from presence.clock import SystemClock
+from presence.protocol.messages import Accepted, Cancel, Fire
+from tests.integration.controlplane.peers import Agent, Caller
+
+JUMP_MS = 120_000
+
+
+class JumpingClock(SystemClock):
+    ahead = 0
+
+    def wall(self) -> int:
+        return super().wall() + self.ahead
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> JumpingClock:
+    """The control plane's clock; its leases last for 60 s."""
+    clock = JumpingClock()
+    monkeypatch.setattr("presence.controlplane.app.SystemClock", lambda: clock)
+    return clock
+
+
+async def jump(clock: JumpingClock, caller: Caller, bystander: str) -> None:
+    """Returns when a whole sweep has seen the new time: each jump expires a delivery of a presence without agents."""
+    for _ in range(2):
+        await caller.webhook(bystander, MaxAgeSeconds=1, Event="ApplicationCountersChanged")
+        expiring = (await caller.event(type="ApplicationCountersChanged"))["Deliveries"][0]
+        clock.ahead += JUMP_MS
+        await caller.until(expiring, "expired")
+
+
+async def test_a_jump_takes_nothing_from_instances_that_are_connected(caller: Caller, clock: JumpingClock) -> None:
+    presence_id, key = await caller.presence()
+    bystander, _ = await caller.presence("elsewhere")
+    await caller.webhook(presence_id)
+    async with Agent(caller.url, key) as one, Agent(caller.url, key) as two:
+        for agent in (one, two):
+            await agent.settled()
+        for number in range(4):
+            await caller.event(f"subject-{number}")
+        for agent in (one, two):
+            await agent.say(*(Accepted(id=fire.id) for fire in await agent.fires(2)))
+            await agent.settled()
+        await jump(clock, caller, bystander)
+        for agent in (one, two):
+            await agent.settled()
+            assert agent.waiting(Fire) == []
+            assert agent.waiting(Cancel) == []
+    owners = {entry["InstanceId"] for entry in await caller.deliveries() if entry["State"] == "accepted"}
+    assert owners == {one.instance, two.instance}
