@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from presence.controlplane.settings import Store
 from presence.controlplane.store.driver import connect
-from presence.controlplane.store.migrations import newest_revision
+from presence.controlplane.store.migrations import newest_revision, require_known
 from presence.errors import DatabaseError
 
 BUSY_TIMEOUT_MS = 10_000
@@ -128,6 +128,7 @@ async def _check(engine: AsyncEngine, store: Store) -> None:
 
 def _check_revision(connection: Connection, store: Store) -> None:
     current, newest = MigrationContext.configure(connection).get_current_revision(), newest_revision()
+    require_known(current)
     if current != newest:
         raise DatabaseError(
             f"the database {store.path} is at revision {current or 'none'}, this version needs {newest};"

@@ -1,8 +1,9 @@
 """The real process, killed without warning and started again on the same database."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import aiohttp
 
@@ -77,3 +78,17 @@ async def test_a_second_server_on_the_same_port_says_so_in_one_line(
             assert await second.exited() == 78
             assert "cannot listen on 127.0.0.1" in second.text()
             assert "Traceback" not in second.text()
+
+
+async def test_a_database_of_a_newer_version_is_refused_in_one_line(
+    settings: ControlPlaneSettings, administrator: InitResult
+) -> None:
+    with closing(sqlite3.connect(settings.database.path, isolation_level=None)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    env = {"PRESENCE_CP_DATABASE__URL": settings.database.url, "PRESENCE_CP_SERVER__PORT": "0"}
+    for arguments in (("serve",), ("migrate",), ("init", "--organization", "other")):
+        async with Program("control-plane", *arguments, env=env) as program:
+            assert await program.exited() == 78
+            assert "is newer than this program" in program.text()
+            assert "upgrade presence" in program.text()
+            assert len(program.text().splitlines()) == 1

@@ -21,6 +21,13 @@ def newest_revision() -> str:
     return revision
 
 
+def require_known(revision: str | None) -> None:
+    """Raises DatabaseError for a database whose revision only a later version of the program has."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise DatabaseError(f"the database is newer than this program (revision {revision}); upgrade presence")
+
+
 def migrate(store: Store) -> None:
     """Brings the schema to the newest revision; makes the file (0600) and its directory if need be.
 
