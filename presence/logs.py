@@ -42,6 +42,22 @@ class BoundedQueueHandler(QueueHandler):
         return record
 
 
+_listeners: list[QueueListener] = []
+
+
+def close(timeout: float = 2.0) -> bool:
+    """Writes what is queued. False if the reader of the log did not take it in `timeout` seconds."""
+    while _listeners:
+        listener = _listeners.pop()
+        listener.enqueue_sentinel()
+        thread = listener._thread
+        if thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
+                return False
+    return True
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger that names its module as `logger`."""
     return cast(FilteringBoundLogger, structlog.get_logger(name))
@@ -74,7 +90,8 @@ def configure(level: str = "info", style: Format = "auto", stream: TextIO | None
     lines: queue.Queue[Any] = queue.Queue(QUEUE_LINES)
     listener = QueueListener(lines, output)
     listener.start()
-    atexit.register(listener.stop)
+    atexit.register(close)
+    _listeners.append(listener)
     logging.basicConfig(level=LEVELS[level], handlers=[BoundedQueueHandler(lines)], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))

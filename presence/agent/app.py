@@ -62,10 +62,10 @@ async def _run(settings: AgentSettings) -> None:
     clock = SystemClock()
     path = settings.journal.location()
     async with (
-        open_journal(path, clock, settings.journal.max_deliveries) as journal,
+        open_journal(path, clock, settings.journal.max_deliveries, settings.retry.max_attempts) as journal,
         Http(settings.delivery, settings.egress.policy()) as http,
     ):
-        identity = Identity(journal.instance, journal.next_epoch, journal.held)
+        identity = Identity(journal.instance, journal.next_epoch, journal.meet, journal.held)
         link = Link(settings.control_plane, identity, clock, CREDIT, on_ready=journal.settled.set)
         deliver = Deliver(http, settings.retry.policy(), clock, headers={})
         intake = Intake(link, journal, settings.retry.policy().deadline)

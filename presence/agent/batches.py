@@ -7,11 +7,12 @@ T = TypeVar("T")
 
 
 class Batches(Generic[T]):
-    """Unbounded; what bounds it is said by its owner. One taker."""
+    """Bounded by those who put: they ask for `room` first. One taker."""
 
     def __init__(self) -> None:
         self._items: list[T] = []
         self._filled = asyncio.Event()
+        self._taken = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -24,6 +25,7 @@ class Batches(Generic[T]):
         """Throws away what nobody has taken."""
         self._items.clear()
         self._filled.clear()
+        self._taken.set()
 
     async def take(self, most: int) -> list[T]:
         """Waits until there is something; then up to `most` of it, the oldest first."""
@@ -31,4 +33,11 @@ class Batches(Generic[T]):
             self._filled.clear()
             await self._filled.wait()
         taken, self._items = self._items[:most], self._items[most:]
+        self._taken.set()
         return taken
+
+    async def room(self, most: int) -> None:
+        """Waits until fewer than `most` items wait: whoever puts, and does not want to fill the memory, asks before."""
+        while len(self._items) >= most:
+            self._taken.clear()
+            await self._taken.wait()

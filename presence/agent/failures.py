@@ -9,9 +9,9 @@ refused, unreachable, time-out                 tcp        backoff
 certificate or handshake                       tls        backoff
 401, 403, closed with 4401                     auth       5 min, at once when the file changes
 closed with 4426 (no common version)           upgrade    5 min
-any other status                               upgrade    backoff, not before Retry-After
+any other status, no websocket                 upgrade    backoff, not before Retry-After
 nothing heard for three canary intervals       idle       backoff
-go_away                                        peer       after the delay it names
+go_away                                        peer       backoff, not before the delay it names
 closed or cut by the peer, protocol violation  peer       backoff
 =============================================  =========  ==========================================
 """
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from presence.errors import CloseCode, ConfigurationError, ProtocolViolation
 from presence.protocol.messages import GoAway
@@ -59,7 +60,17 @@ class GoneAway(Exception):
         self.message = message
 
 
-EXPECTED = (ConfigurationError, OSError, TimeoutError, InvalidHandshake, ConnectionClosed, EOFError, GoneAway)
+EXPECTED = (
+    ConfigurationError,
+    OSError,
+    TimeoutError,
+    InvalidHandshake,
+    InvalidURI,
+    UnicodeError,
+    ConnectionClosed,
+    EOFError,
+    GoneAway,
+)
 
 
 def classify(error: Exception) -> Failure:
@@ -68,13 +79,19 @@ def classify(error: Exception) -> Failure:
         case ConfigurationError():
             return Failure(Cause.AUTH, str(error), SLOW_RETRY)
         case GoneAway(message=message):
-            return Failure(Cause.PEER, f"control plane says: {message.reason}", message.delay / 1000)
+            return Failure(Cause.PEER, f"control plane says: {message.reason}", min(message.delay / 1000, SLOW_RETRY))
         case ProtocolViolation(reason=reason):
             return Failure(Cause.PEER, f"control plane broke the protocol: {reason}")
         case InvalidStatus(response=response) if response.status_code in (401, 403):
-            return Failure(Cause.AUTH, f"the key is refused ({response.status_code}); create a new one", SLOW_RETRY)
+            reason = f"the key is refused ({response.status_code}); install the newest key file, or create a new key"
+            return Failure(Cause.AUTH, reason, SLOW_RETRY)
         case InvalidStatus(response=response):
-            return Failure(Cause.UPGRADE, f"HTTP status {response.status_code}", _retry_after(response.headers))
+            reason = f"HTTP status {response.status_code} instead of a websocket"
+            if response.status_code < 500 and response.status_code not in (408, 429):
+                reason += "; is control_plane.url the address of a control plane?"
+            return Failure(Cause.UPGRADE, reason, _retry_after(response.headers))
+        case InvalidURI() | UnicodeError():
+            return Failure(Cause.UPGRADE, "control_plane.url is no usable address", SLOW_RETRY)
         case InvalidHandshake():
             return Failure(Cause.UPGRADE, f"no websocket there: {error}")
         case ConnectionClosed(rcvd=received):
@@ -99,16 +116,17 @@ def _classify_close(received: Any) -> Failure:
         case None:
             return Failure(Cause.PEER, "the connection was cut")
         case CloseCode.KEY_REVOKED:
-            return Failure(Cause.AUTH, "the key was revoked; create a new one", SLOW_RETRY)
+            reason = "the key was replaced or revoked; install the newest key file, or create a new key"
+            return Failure(Cause.AUTH, reason, SLOW_RETRY)
         case CloseCode.VERSION_UNSUPPORTED:
             return Failure(Cause.UPGRADE, f"no common version: {received.reason}; upgrade", SLOW_RETRY)
         case _:
             return Failure(Cause.PEER, f"closed by the control plane: {code} {received.reason}".strip())
 
 
-def _retry_after(headers: Any) -> float | None:
-    text = headers.get("Retry-After", "")
-    return min(float(text), SLOW_RETRY) if text.isascii() and text.isdigit() else None
+def _retry_after(headers: Headers) -> float | None:
+    seconds = [text for text in headers.get_all("Retry-After") if text.isascii() and text.isdigit() and len(text) < 10]
+    return min(max(map(float, seconds)), SLOW_RETRY) if seconds else None
 
 
 def first(group: ExceptionGroup[Any]) -> Exception:

@@ -131,6 +131,8 @@ class Http:
             return Sent(wire.refused or _classify(error, wire), wire.address)
         async with response:
             await self._discard(response)
+        if response.status < 100:
+            return Sent(TransportFailure(Phase.FIRST_BYTE, Fault.MALFORMED_RESPONSE, sent=True), wire.address)
         return Sent(Response(response.status), wire.address)
 
     async def _discard(self, response: aiohttp.ClientResponse) -> None:

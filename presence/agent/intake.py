@@ -1,5 +1,8 @@
 """The stage that takes commands: command -> journal -> answer. Nothing is answered before its commit."""
 
+from itertools import groupby
+from typing import Any
+
 from presence.agent.journal import Journal
 from presence.agent.link import Command, Link
 from presence.domain.delivery import FinalState
@@ -12,7 +15,7 @@ from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Cance
 log = get_logger(__name__)
 
 BATCH = 500
-FULL_RETRY, FAILED_RETRY = 30_000, 60_000
+DRAINING_RETRY, FULL_RETRY, FAILED_RETRY = 5_000, 30_000, 60_000
 """Milliseconds after which the control plane may offer again what was not taken."""
 
 
@@ -35,10 +38,22 @@ class Intake:
             await self._take(batch, self._link.sessions)
 
     async def _take(self, batch: list[Command], session: int) -> None:
-        fires = [command for command in batch if isinstance(command, Fire)]
+        """Takes the commands in their order: a fire after a cancel of the same delivery revives it."""
+        for kind, run in groupby(batch, key=type):
+            commands: list[Any] = list(run)
+            if kind is Fire:
+                await self._accept(commands, session)
+            elif kind is Cancel:
+                await self._journal.cancel([cancel.id for cancel in commands])
+            elif kind is Canary:
+                await self._echo(commands, session)
+            else:
+                self._refuse(commands, session)
+
+    async def _accept(self, fires: list[Fire], session: int) -> None:
         if self._draining:
-            self._put_off(fires, session, "draining", 0)
-            fires = []
+            self._put_off(fires, session, "draining", DRAINING_RETRY)
+            return
         try:
             kept = await self._journal.accept(fires, self._deadline)
         except JournalError as error:
@@ -51,21 +66,23 @@ class Intake:
                 log.debug("accepted", delivery=fire.id, webhook=fire.webhook_id, type=fire.event)
             else:
                 self._put_off([fire], session, "journal_full", FULL_RETRY)
-        for command in batch:
-            await self._answer(command, session)
 
-    async def _answer(self, command: Command, session: int) -> None:
-        match command:
-            case Canary(nonce=nonce):
-                self._link.say(CanaryEcho(nonce=nonce), session)
-            case Cancel(id=delivery):
-                await self._journal.cancel(delivery)
-            case UnreadableFire(id=delivery, fault=fault):
-                log.error("fire refused: its content is unreadable", delivery=delivery, fields=fault)
-                reason = Reason.CONTENT_INVALID.value
-                self._link.say(
-                    Report(id=delivery, state=FinalState.REFUSED, reason=reason, attempts=0, settled_ago=0), session
-                )
+    async def _echo(self, canaries: list[Canary], session: int) -> None:
+        """Answers only once the journal has shown that it can be written: that is what `online` means."""
+        try:
+            await self._journal.accept([], self._deadline)
+        except JournalError as error:
+            log.error("canary not answered", reason=str(error))
+            return
+        for canary in canaries:
+            self._link.say(CanaryEcho(nonce=canary.nonce), session)
+
+    def _refuse(self, fires: list[UnreadableFire], session: int) -> None:
+        for fire in fires:
+            log.error("fire refused: its content is unreadable", delivery=fire.id, fields=fire.fault)
+            reason = Reason.CONTENT_INVALID.value
+            report = Report(id=fire.id, state=FinalState.REFUSED, reason=reason, attempts=0, settled_ago=0)
+            self._link.say(report, session)
 
     def _put_off(self, fires: list[Fire], session: int, reason: str, retry_in: int) -> None:
         for fire in fires:

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,10 +85,20 @@ class Journal:
     def _next_epoch(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
         return [int(db.execute(SQL["next_epoch"]).fetchone()[0]) for _ in asked]
 
+    async def meet(self, server_time: int) -> None:
+        """The control plane's time, in milliseconds since the epoch: after a reboot it tells how long that took."""
+        await self._commits.submit(self._meet, server_time)
+
+    def _meet(self, db: sqlite3.Connection, times: Sequence[int]) -> Sequence[int]:
+        for server_time in times:
+            self._time.meet(db, server_time)
+        return times
+
     async def accept(self, fires: Sequence[Fire], deadline: int) -> list[bool]:
         """Keeps the fires; for each whether it is kept (False: the journal is full).
 
-        A fire that is here already changes nothing; if it was reported, it will be reported again.
+        A fire that is here already is not attempted twice; if it was reported, it will be reported again; if it was
+        cancelled, it is wanted again: another instance had it meanwhile.
         `deadline` is the local limit of age in milliseconds; the smaller of it and the fire's own wins.
         An empty list proves that the journal can be written.
         """
@@ -109,13 +120,31 @@ class Journal:
         db.executemany(SQL["accept"], [self._row(fire, deadline) for fire in fires])
         new = db.total_changes - before
         self._unsettled += new
-        return [True] * len(fires) if new == len(fires) else [self._is_known(db, fire.id) for fire in fires]
+        return [True] * len(fires) if new == len(fires) else [self._take_again(db, fire, deadline) for fire in fires]
 
     def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
         if self._unsettled < self._max_deliveries and db.execute(SQL["accept"], self._row(fire, deadline)).rowcount:
             self._unsettled += 1
             return True
-        return self._is_known(db, fire.id)
+        return self._take_again(db, fire, deadline)
+
+    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
+        """Whether the delivery is here. What was reported is reported once more, what was cancelled is wanted again."""
+        known = db.execute(SQL["known"], (fire.id,)).fetchone()
+        if known is None:
+            return False
+        state, reported_at = known
+        if state == JournalState.CANCELLED:
+            born = self.now() - fire.age
+            times = {"born_at": born, "expires_at": born + min(fire.max_age, deadline), "now": self.now()}
+            db.execute(SQL["revive"], {**times, "id": fire.id})
+            self._unsettled += 1
+        elif reported_at is not None:
+            self._order += 1
+            db.execute(SQL["report_again"], (self._order, fire.id))
+        else:
+            db.execute(SQL["wanted"], (fire.id,))
+        return True
 
     def _row(self, fire: Fire, deadline: int) -> tuple[str | int, ...]:
         now = self.now()
@@ -182,17 +211,17 @@ class Journal:
                 self._end(db, seq, JournalState.PENDING, FinalState.CANCELLED, Reason.CANCELLED)
         return rows
 
-    async def cancel(self, delivery: str) -> None:
-        """Prevents the next attempt; one that is under way goes on, and its outcome is the truth."""
-        await self._commits.submit(self._cancel, delivery)
+    async def cancel(self, deliveries: Sequence[str]) -> None:
+        """Prevents the next attempts; one that is under way goes on, and its outcome is the truth."""
+        await self._commits.submit(self._cancel, deliveries)
         self.settled.set()
 
-    def _cancel(self, db: sqlite3.Connection, deliveries: Sequence[str]) -> Sequence[str]:
-        for delivery in deliveries:
+    def _cancel(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:
+        for delivery in chain.from_iterable(batches):
             for seq, state in db.execute(SQL["cancel"], (delivery,)).fetchall():
                 if state != JournalState.DELIVERING:
                     self._end(db, seq, JournalState(state), FinalState.CANCELLED, Reason.CANCELLED)
-        return deliveries
+        return [None] * len(batches)
 
     def _end(self, db: sqlite3.Connection, seq: int, source: JournalState, state: FinalState, reason: Reason) -> None:
         """Ends what is not being delivered."""
@@ -221,8 +250,7 @@ class Journal:
         await self._commits.submit(self._mark_reported, deliveries)
 
     def _mark_reported(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:
-        acknowledged = [delivery for batch in batches for delivery in batch]
-        db.execute(SQL["mark_reported"], (self.now(), _json(acknowledged)))
+        db.execute(SQL["mark_reported"], (self.now(), _json(list(chain.from_iterable(batches)))))
         return [None] * len(batches)
 
     async def prune(self, retention: int, memory: int) -> int:
@@ -233,12 +261,19 @@ class Journal:
         now = self.now()
         return [db.execute(SQL["prune"], (now - retention, now - memory)).rowcount for retention, memory in asked]
 
-    def recover(self, db: sqlite3.Connection) -> None:
-        """What was being delivered when the process died is tried again, with a true entry in its log."""
+    def recover(self, db: sqlite3.Connection, max_attempts: int) -> None:
+        """What was being delivered when the process died is tried again, with a true entry in its log.
+
+        Not without end: a delivery that has had its attempts has failed.
+        """
         db.execute("BEGIN IMMEDIATE")
         cut = {"at": self.now(), "took": 0, "phase": Phase.FIRST_BYTE, "fault": Fault.INTERRUPTED}
-        found = db.execute(SQL["delivering"]).fetchall()
-        self._retry(db, [{"seq": seq, "delay": 0, "entry": {"number": number, **cut}} for seq, number in found])
+        for seq, number in db.execute(SQL["delivering"]).fetchall():
+            row = {"seq": seq, "entry": {"number": number, **cut}}
+            if number < max_attempts:
+                self._retry(db, [{**row, "delay": 0}])
+            else:
+                self._settle(db, [{**row, "state": FinalState.FAILED, "reason": Reason.ATTEMPTS_EXHAUSTED}])
         db.execute("COMMIT")
 
     def _count(self, db: sqlite3.Connection) -> None:
@@ -246,16 +281,17 @@ class Journal:
 
 
 @asynccontextmanager
-async def open_journal(path: Path, clock: Clock, max_deliveries: int) -> AsyncIterator[Journal]:
+async def open_journal(path: Path, clock: Clock, max_deliveries: int, max_attempts: int) -> AsyncIterator[Journal]:
     """Opens or creates the journal at `path`, for this process alone.
 
     Attempts that a crash interrupted become pending again, with an `interrupted` entry in their log: the
-    target may have got the request. Raises JournalError where the file cannot be used.
+    target may have got the request. The bounds are those of the settings. Raises JournalError where the
+    file cannot be used.
     """
     try:
         connection = connect(path, clock)
         journal = Journal(connection, clock, max_deliveries)
-        journal.recover(connection)
+        journal.recover(connection, max_attempts)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(explain(path, error)) from None
     journal._commits.start()

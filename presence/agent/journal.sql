@@ -3,13 +3,14 @@
 
 -- name: schema
 CREATE TABLE journal (
-    one       INTEGER PRIMARY KEY CHECK (one = 1),
-    instance  TEXT    NOT NULL,
-    epoch     INTEGER NOT NULL,
-    boot_id   TEXT    NOT NULL,
-    elapsed   INTEGER NOT NULL,
-    wall      INTEGER NOT NULL,
-    now       INTEGER NOT NULL
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    instance    TEXT    NOT NULL,
+    epoch       INTEGER NOT NULL,
+    boot_id     TEXT    NOT NULL,
+    elapsed     INTEGER NOT NULL,
+    now         INTEGER NOT NULL,
+    server_time INTEGER,
+    server_at   INTEGER
 ) STRICT;
 
 CREATE TABLE delivery (
@@ -45,16 +46,19 @@ CREATE INDEX delivery_held ON delivery (seq) WHERE reported_at IS NULL;
 CREATE INDEX delivery_reported ON delivery (reported_at) WHERE reported_at IS NOT NULL;
 
 -- name: create
-INSERT INTO journal (one, instance, epoch, boot_id, elapsed, wall, now) VALUES (1, ?, 0, ?, ?, ?, 0);
+INSERT INTO journal (one, instance, epoch, boot_id, elapsed, now) VALUES (1, ?, 0, ?, ?, 0);
 
 -- name: instance
 SELECT instance FROM journal;
 
 -- name: time
-SELECT boot_id, elapsed, wall, now FROM journal;
+SELECT boot_id, elapsed, now, server_time, server_at FROM journal;
 
 -- name: keep_time
-UPDATE journal SET boot_id = ?, elapsed = ?, wall = ?, now = ?;
+UPDATE journal SET boot_id = ?, elapsed = ?, now = ?;
+
+-- name: meet
+UPDATE journal SET server_time = ?, server_at = ?;
 
 -- name: next_epoch
 UPDATE journal SET epoch = epoch + 1 RETURNING epoch;
@@ -116,10 +120,19 @@ WHERE reported_at IS NULL AND settled_at IS NOT NULL AND settled_order > ?
 ORDER BY settled_order LIMIT ?;
 
 -- name: known
-SELECT 1 FROM delivery WHERE id = ?;
+SELECT state, reported_at FROM delivery WHERE id = ?;
 
 -- name: report_again
-UPDATE delivery SET reported_at = NULL, settled_order = ? WHERE id = ? AND reported_at IS NOT NULL;
+UPDATE delivery SET reported_at = NULL, settled_order = ? WHERE id = ?;
+
+-- name: wanted
+UPDATE delivery SET cancelling = 0 WHERE id = ? AND settled_at IS NULL;
+
+-- name: revive
+UPDATE delivery
+SET state = 'pending', cancelling = 0, born_at = :born_at, expires_at = :expires_at, accepted_at = :now, due_at = :now,
+    attempts = 0, log = '[]', reason = NULL, settled_order = NULL, settled_at = NULL, reported_at = NULL
+WHERE id = :id AND state = 'cancelled';
 
 -- name: mark_reported
 UPDATE delivery SET reported_at = ?

@@ -42,7 +42,7 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
     if version == SCHEMA_VERSION:
         return
     connection.executescript(f"BEGIN IMMEDIATE; {SQL['schema']}; PRAGMA user_version = {SCHEMA_VERSION};")
-    connection.execute(SQL["create"], (str(uuid.uuid4()), clock.boot_id(), clock.elapsed(), clock.wall()))
+    connection.execute(SQL["create"], (str(uuid.uuid4()), clock.boot_id(), clock.elapsed()))
     connection.execute("COMMIT")
 
 

@@ -52,6 +52,8 @@ OPEN_TIMEOUT = 20.0
 SEND_TIMEOUT = 10.0
 FIRST_BACKOFF, LONGEST_BACKOFF, STABLE = 1.0, 60.0, 60.0
 KEY_LOOK = 1.0
+WAITING = 2000
+"""Commands, and acknowledgements, that wait for their stage until nothing more is read."""
 
 Command = Fire | UnreadableFire | Cancel | Canary
 
@@ -69,6 +71,7 @@ class Identity:
 
     instance: str
     next_epoch: Callable[[], Awaitable[int]]
+    meet: Callable[[int], Awaitable[None]]
     held: Callable[[], Awaitable[list[str]]]
 
 
@@ -76,7 +79,7 @@ class Link:
     """Connects, keeps the session, hands commands to `inbox` and acknowledged reports to `acknowledged`.
 
     `sessions` counts the sessions that were begun; `on_ready` is called whenever one has become ready.
-    What a session leaves in `inbox` goes with it: the control plane fires it again. The credit bounds it.
+    What a session leaves in `inbox` goes with it: the control plane fires it again.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Link:
         self._session: AgentSession | None = None
         self._outgoing = asyncio.Event()
         self._last: Failure | None = None
+        self._draining = False
         self._silence = OPEN_TIMEOUT
 
     @property
@@ -114,7 +118,8 @@ class Link:
 
     def drain(self) -> None:
         """Asks for no more fires; reports still go out."""
-        if self.state is LinkState.ONLINE and self.say(Draining(), self.sessions):
+        self._draining = True
+        if self.say(Draining(), self.sessions):
             self._change(LinkState.DRAINING)
 
     async def run(self) -> None:
@@ -125,7 +130,8 @@ class Link:
             failure = await self._connect()
             if self._clock.elapsed() - started > STABLE * 1000:
                 bound = FIRST_BACKOFF
-            wait = failure.wait if failure.wait is not None else random.random() * bound  # noqa: S311 - jitter
+            # Whatever the peer asks for, it cannot make us come back faster than the backoff.
+            wait = max(failure.wait or 0.0, random.random() * bound)  # noqa: S311 - jitter
             self._change(LinkState.OFFLINE, failure, wait)
             await self._pause(wait, failure)
             bound = min(bound * 2, LONGEST_BACKOFF)
@@ -152,6 +158,8 @@ class Link:
         except EXPECTED as error:
             return classify(error)
         try:
+            if connection.subprotocol != SUBPROTOCOL:
+                return Failure(Cause.UPGRADE, f"the server does not speak {SUBPROTOCOL}; check control_plane.url")
             return await self._converse(connection)
         finally:
             self._session = None
@@ -202,6 +210,9 @@ class Link:
         while True:
             async with asyncio.timeout(self._silence):
                 frame = await connection.recv()
+            # A peer that says more than we can take is not read: the memory is bounded whatever it sends.
+            await self.inbox.room(WAITING)
+            await self.acknowledged.room(WAITING)
             for message in session.receive(frame):
                 if isinstance(message, Welcome):
                     await self._state_holding(message, session)
@@ -223,10 +234,13 @@ class Link:
 
     async def _state_holding(self, welcome: Welcome, session: AgentSession) -> None:
         self._silence = max(OPEN_TIMEOUT, 3 * welcome.canary_every / 1000)
+        await self._identity.meet(welcome.server_time)
         session.hold(await self._identity.held())
         session.say(Ready())
         self._outgoing.set()
         self._change(LinkState.ONLINE)
+        if self._draining:
+            self.drain()
         self._on_ready()
 
     async def _pause(self, wait: float, failure: Failure) -> None:

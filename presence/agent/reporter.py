@@ -2,6 +2,8 @@
 
 import asyncio
 
+from pydantic import ValidationError
+
 from presence.agent.journal import Journal, LogEntry, Settled
 from presence.agent.link import Link
 from presence.logs import get_logger
@@ -84,4 +86,9 @@ class Reporter:
 
 def _record(entry: LogEntry, now: int) -> AttemptRecord:
     entry["ago"] = max(0, now - entry["at"])
-    return AttemptRecord.model_validate(entry)
+    try:
+        return AttemptRecord.model_validate(entry)
+    except ValidationError as error:
+        # A report without its details is better than none, now and after every restart.
+        log.error("attempt not reported in full", fields=[str(fault["loc"]) for fault in error.errors()])
+        return AttemptRecord(number=entry["number"], ago=entry["ago"], took=entry["took"])

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings
 from presence.configuration import Section, load
 from presence.domain.egress import EgressPolicy, parse_rule
 from presence.domain.retry import RetryPolicy
+from presence.domain.template import TemplateError, parse_template
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
 
@@ -40,6 +41,20 @@ def state_directory() -> Path:
     return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
 
 
+def _check_url(url: str) -> str:
+    """The host of a usable control plane URL; the rules of a webhook's URI hold for it, too."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in _SCHEMES or not separator:
+        raise ValueError("url must look like wss://presence.example.com")
+    try:
+        template = parse_template(f"{'https' if _SCHEMES[scheme] == 'wss' else 'http'}://{rest}")
+    except TemplateError as error:
+        raise ValueError(f"url: {error}") from None
+    if template.placeholders:
+        raise ValueError("url must not have a placeholder")
+    return template.host
+
+
 class ControlPlane(Section):
     """How to reach the control plane and as whom."""
 
@@ -51,10 +66,9 @@ class ControlPlane(Section):
     @model_validator(mode="after")
     def _check(self) -> "ControlPlane":
         if self.url is not None:
-            parts = urlsplit(self.url)
-            if parts.scheme not in _SCHEMES or not parts.hostname:
-                raise ValueError("url must look like wss://presence.example.com")
-            if _SCHEMES[parts.scheme] == "ws" and parts.hostname not in _LOOPBACK_HOSTS and not self.allow_plaintext:
+            host = _check_url(self.url)
+            plain = _SCHEMES[urlsplit(self.url).scheme] == "ws"
+            if plain and host not in _LOOPBACK_HOSTS and not self.allow_plaintext:
                 raise ValueError(
                     "url is not encrypted, so the key would travel in clear; use wss://, or set"
                     " allow_plaintext = true if you accept that"

@@ -75,7 +75,7 @@ async def fire(settings: AgentSettings, shot: Shot, observe: Observer) -> Settle
     retry = settings.retry.policy()
     with TemporaryDirectory(prefix="presence-test-fire-") as directory:
         async with (
-            open_journal(Path(directory) / "journal.db", clock, settings.journal.max_deliveries) as journal,
+            open_journal(Path(directory) / "journal.db", clock, 1, retry.max_attempts) as journal,
             Http(settings.delivery, settings.egress.policy()) as http,
             asyncio.TaskGroup() as stages,
         ):

@@ -1,6 +1,7 @@
 """The command line. Each command imports what it needs when it is chosen, so that `--help` stays quick."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -48,17 +49,26 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. An expected error is one line on standard error and an exit code, never a traceback."""
+    code = _run(arguments)
+    logs = sys.modules.get("presence.logs")  # not imported for the sake of --help
+    if logs is not None and not logs.close():
+        # Nobody reads our standard error, and the interpreter would wait for it for ever.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         result: Any = cli.main(arguments, prog_name="presence", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else ExitCode.SUCCESS)
+        return result if isinstance(result, int) else ExitCode.SUCCESS
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        return 130
     except PresenceError as error:
         label = "configuration error" if isinstance(error, ConfigurationError) else "error"
         for line in str(error).splitlines():
             click.echo(f"presence: {label}: {line}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code

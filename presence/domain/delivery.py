@@ -7,6 +7,7 @@ In the agent's journal::
        +---- retry --------+        (also: found in `delivering` after a crash)
     pending | delivering <-> held
     pending | held --> refused | expired | cancelled
+    cancelled --> pending                    (fired again: another instance had it meanwhile)
 
 In the control plane::
 
@@ -71,6 +72,7 @@ JOURNAL_TRANSITIONS: Mapping[JournalState, frozenset[JournalState]] = {
     _J.DELIVERING: frozenset({_J.PENDING, _J.HELD, _J.SUCCEEDED, _J.FAILED, _J.REFUSED}),
     _J.HELD: frozenset({_J.PENDING, _J.DELIVERING, _J.REFUSED, _J.EXPIRED, _J.CANCELLED}),
     **{_J(final.value): frozenset() for final in FinalState},
+    _J.CANCELLED: frozenset({_J.PENDING}),
 }
 
 _ENDS = frozenset(_D(final.value) for final in FinalState)

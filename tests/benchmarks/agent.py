@@ -17,7 +17,7 @@ from tests.benchmarks.peers import IN_FLIGHT
 from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
 
-DELIVERIES, WARM_UP, ROUNDS = 10_000, 1_000, 3
+DELIVERIES, WARM_UP, ROUNDS = 10_000, 1_000, 5
 CREDIT = 500
 
 

@@ -1,14 +1,19 @@
 """The agent as a process against a scripted control plane and a real target."""
 
+import asyncio
+import fcntl
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from presence.domain.delivery import FinalState
-from presence.protocol.messages import Accepted, Busy, CanaryEcho, Draining, Hello, Holding
+from presence.protocol.codec import encode
+from presence.protocol.messages import Accepted, Busy, CanaryEcho, Cancel, Draining, Hello, Holding
 from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
-from tests.support.target import Target, head, silence, status
+from tests.support.target import Target, always, head, silence, status
 
 
 async def test_fires_reports_and_forgets_after_the_acknowledgement(tmp_path: Path) -> None:
@@ -251,3 +256,42 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         async with Program("run", env=env):
             reports = await cloud.reported(*accepted)
         assert {report.state for report in reports} == {FinalState.SUCCEEDED}
+
+
+async def test_cancel_and_fire_in_one_frame_end_with_the_fire(tmp_path: Path) -> None:
+    async with Target(status(503)) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_RETRY__INITIAL="30", PRESENCE_RETRY__MAXIMUM="30")
+        async with Program("run", env=env):
+            wanted = fire(target.url())
+            await cloud.fire_all([wanted])
+            await target.received(1)
+            target.answer = status(204)
+            await cloud.send_raw(*encode([Cancel(id=wanted.id), wanted]))
+            await cloud.until(lambda: [report.state for report in cloud.reports[wanted.id]][-1:] == ["succeeded"])
+
+
+@pytest.mark.parametrize("code", ["000", "099"])
+async def test_a_status_that_is_none_does_not_stop_the_agent(tmp_path: Path, code: str) -> None:
+    answer = always(f"HTTP/1.1 {code} X\r\nContent-Length: 0\r\n\r\n".encode())
+    async with Target(answer) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_RETRY__MAX_ATTEMPTS="2")
+        async with Program("run", env=env):
+            (delivery,) = await cloud.fire(target.url())
+            (report,) = await cloud.reported(delivery)
+            assert (report.state, report.log[-1].fault) == (FinalState.FAILED, "malformed_response")
+
+
+async def test_a_stalled_reader_of_the_log_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    async with ScriptedControlPlane() as cloud:
+        env = {**os.environ, **agent_env(cloud.url, cloud.key, tmp_path)}
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "presence", "run", env=env, stderr=write)
+        os.close(write)
+        await cloud.ready()
+        await cloud.fire("http://127.0.0.1:1/", count=300)
+        await cloud.until(lambda: len(cloud.heard) > 300)
+        process.terminate()
+        async with asyncio.timeout(35):
+            assert await process.wait() == 0
+    os.close(read)

@@ -17,7 +17,8 @@ from presence.agent.failures import SLOW_RETRY, Cause, Failure
 from presence.agent.link import Identity, Link, LinkState
 from presence.agent.settings import ControlPlane
 from presence.clock import SystemClock
-from presence.protocol.messages import Accepted, GoAway, Hello, Holding
+from presence.protocol.codec import encode
+from presence.protocol.messages import Accepted, Cancel, Draining, GoAway, Hello, Holding
 from tests.support.control_plane import ScriptedControlPlane
 
 
@@ -26,11 +27,15 @@ class Memory:
 
     def __init__(self, held: list[str] | None = None) -> None:
         self.epoch = 0
+        self.server_times: list[int] = []
         self.ids = held or []
 
     async def next_epoch(self) -> int:
         self.epoch += 1
         return self.epoch
+
+    async def meet(self, server_time: int) -> None:
+        self.server_times.append(server_time)
 
     async def held(self) -> list[str]:
         return self.ids
@@ -41,12 +46,14 @@ class Observed(Link):
 
     def __init__(self, url: str, key: str, memory: Memory) -> None:
         settings = ControlPlane.model_validate({"url": url, "key": key})
-        identity = Identity(str(uuid.uuid4()), memory.next_epoch, memory.held)
+        identity = Identity(str(uuid.uuid4()), memory.next_epoch, memory.meet, memory.held)
         self.went_ready = asyncio.Event()
         super().__init__(settings, identity, SystemClock(), credit=10, on_ready=self.went_ready.set)
         self.failures: asyncio.Queue[Failure] = asyncio.Queue()
+        self.waits: list[float] = []
 
     async def _pause(self, wait: float, failure: Failure) -> None:
+        self.waits.append(wait)
         self.failures.put_nowait(failure)
         await asyncio.sleep(0)
 
@@ -115,6 +122,12 @@ def answer(status: int, **headers: str) -> Response:
     return Response(status, HTTPStatus(status).phrase, Headers(headers | {"Content-Length": "0"}), b"")
 
 
+def twice(response: Response) -> Response:
+    """With a second Retry-After, which a proxy may add."""
+    response.headers["Retry-After"] = "5"
+    return response
+
+
 @pytest.mark.parametrize(
     ("response", "cause", "wait"),
     [
@@ -124,6 +137,9 @@ def answer(status: int, **headers: str) -> Response:
         (answer(429, **{"Retry-After": "7"}), Cause.UPGRADE, 7.0),
         (answer(502), Cause.UPGRADE, None),
         (answer(503, **{"Retry-After": "soon"}), Cause.UPGRADE, None),
+        (answer(503, **{"Retry-After": "9" * 30}), Cause.UPGRADE, None),
+        (answer(503, **{"Retry-After": "86400"}), Cause.UPGRADE, SLOW_RETRY),
+        (twice(answer(503, **{"Retry-After": "3"})), Cause.UPGRADE, 5.0),
         (answer(302, Location="ws://127.0.0.1:1/elsewhere"), Cause.UPGRADE, None),
     ],
     ids=lambda value: str(value.status_code) if isinstance(value, Response) else "",
@@ -203,3 +219,55 @@ async def test_the_key_is_read_afresh_for_each_try(tmp_path: Any) -> None:
             assert (await link.failures.get()).cause is Cause.AUTH
             key_file.write_text(cloud.key)
             await cloud.ready()
+
+
+async def test_no_peer_can_make_it_come_back_without_backoff() -> None:
+    async with ScriptedControlPlane() as cloud:
+        cloud.refuse = lambda: answer(503, **{"Retry-After": "0"})
+        async with running(Observed(cloud.url, cloud.key, Memory())) as link:
+            for _ in range(12):
+                assert (await link.failures.get()).wait == 0.0
+            # Random below a bound that doubles: twelve waits near zero do not happen.
+            assert sum(link.waits) > 1.0
+
+
+async def test_go_away_cannot_send_it_away_for_ever() -> None:
+    async with ScriptedControlPlane() as cloud, connected(cloud) as link:
+        await cloud.say(GoAway(reason="restart", delay=2**52))
+        assert (await link.failures.get()).wait == SLOW_RETRY
+
+
+async def test_draining_is_said_again_in_the_next_session() -> None:
+    async with ScriptedControlPlane() as cloud, connected(cloud) as link:
+        link.drain()
+        await cloud.until(lambda: cloud.heard.count(Draining()) == 1)
+        assert cloud.connection is not None
+        await cloud.connection.close()
+        await cloud.until(lambda: cloud.heard.count(Draining()) == 2)
+        assert link.state is LinkState.DRAINING
+
+
+async def test_what_is_not_taken_is_not_read() -> None:
+    async with ScriptedControlPlane() as cloud, connected(cloud) as link:
+        for _ in range(5):
+            await cloud.send_raw(*encode([Cancel(id=str(uuid.uuid4()))] * 1500))
+        while len(link.inbox) < 3000:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(link.inbox) == 3000  # two frames: the third waits for room
+        taken = 0
+        while taken < 7500:
+            taken += len(await link.inbox.take(500))
+
+
+async def test_a_server_that_does_not_speak_the_protocol() -> None:
+    async def listen(connection: ws.ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with ws.serve(listen, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with running(Observed(f"ws://127.0.0.1:{port}", "key", Memory())) as link:
+            failure = await link.failures.get()
+            assert failure.cause is Cause.UPGRADE
+            assert "does not speak presence.v1" in failure.reason

@@ -34,7 +34,7 @@ async def journal(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Journal]:
 
 
 def opened(directory: Path, clock: ManualClock, most: int = 1000) -> AbstractAsyncContextManager[Journal]:
-    return open_journal(directory / "journal.db", clock, most)
+    return open_journal(directory / "journal.db", clock, most, max_attempts=50)
 
 
 async def accept(journal: Journal, count: int = 1, **fields: Any) -> list[Fire]:
@@ -117,7 +117,7 @@ async def test_a_full_journal_takes_nothing_new_and_knows_what_it_has(tmp_path: 
 
 async def test_cancel_ends_what_waits(journal: Journal) -> None:
     (waiting,) = await accept(journal)
-    await journal.cancel(waiting.id)
+    await journal.cancel([waiting.id])
     (settled,) = await journal.unreported(0, 10)
     assert settled.state is FinalState.CANCELLED
 
@@ -125,7 +125,7 @@ async def test_cancel_ends_what_waits(journal: Journal) -> None:
 async def test_cancel_lets_the_attempt_under_way_finish(journal: Journal) -> None:
     (accepted,) = await accept(journal)
     claimed = await claim_one(journal)
-    await journal.cancel(accepted.id)
+    await journal.cancel([accepted.id])
     await journal.settle(claimed, ENTRY, FinalState.SUCCEEDED, Reason.DELIVERED)
     (settled,) = await journal.unreported(0, 10)
     assert settled.state is FinalState.SUCCEEDED
@@ -134,7 +134,7 @@ async def test_cancel_lets_the_attempt_under_way_finish(journal: Journal) -> Non
 async def test_cancel_prevents_the_attempt_after_the_one_under_way(journal: Journal) -> None:
     (accepted,) = await accept(journal)
     claimed = await claim_one(journal)
-    await journal.cancel(accepted.id)
+    await journal.cancel([accepted.id])
     await journal.retry(claimed, ENTRY, 0)
     (settled,) = await journal.unreported(0, 10)
     assert (settled.state, settled.attempts) == (FinalState.CANCELLED, 1)
@@ -143,8 +143,8 @@ async def test_cancel_prevents_the_attempt_after_the_one_under_way(journal: Jour
 async def test_cancel_of_something_unknown_or_ended_changes_nothing(journal: Journal) -> None:
     (accepted,) = await accept(journal)
     await journal.settle(await claim_one(journal), ENTRY, FinalState.FAILED, Reason.STATUS_FINAL)
-    await journal.cancel(accepted.id)
-    await journal.cancel(str(uuid.uuid4()))
+    await journal.cancel([accepted.id])
+    await journal.cancel([str(uuid.uuid4())])
     (settled,) = await journal.unreported(0, 10)
     assert settled.state is FinalState.FAILED
 
@@ -196,10 +196,10 @@ async def test_instance_and_epoch_survive(tmp_path: Path, clock: ManualClock) ->
         (3000, 3000, "boot-1", 7000),
         (3000, -10 * 365 * DAY, "boot-1", 7000),
         (3000, 10 * 365 * DAY, "boot-1", 7000),
-        (-999_000, 4000, "boot-2", 6000),
-        (-999_000, -5000, "boot-2", 10_000),
+        (-999_000, 4000, "boot-2", 10_000),
+        (-999_000, 10 * 365 * DAY, "boot-2", 10_000),
     ],
-    ids=["restart", "wall set back", "wall set forth", "reboot", "reboot with the wall set back"],
+    ids=["restart", "wall set back", "wall set forth", "reboot", "reboot with a wrong wall"],
 )
 async def test_a_retry_survives_a_restart_and_is_due_in_time(
     tmp_path: Path, clock: ManualClock, passed: int, wall: int, boot: str, left: int
@@ -212,6 +212,55 @@ async def test_a_retry_survives_a_restart_and_is_due_in_time(
     clock.boot = boot
     async with opened(tmp_path, clock) as journal:
         assert await journal.claim(1) == ([], left)
+
+
+@pytest.mark.parametrize(("away", "expires"), [(1000, False), (DAY, True), (-DAY, False)])
+async def test_after_a_reboot_the_server_tells_how_long_it_took(
+    tmp_path: Path, clock: ManualClock, away: int, expires: bool
+) -> None:
+    async with opened(tmp_path, clock) as journal:
+        await journal.meet(5_000_000_000)
+        await accept(journal)
+    clock.elapsed_now, clock.boot, clock.wall_now = 10, "boot-2", 0
+    async with opened(tmp_path, clock) as journal:
+        await journal.meet(5_000_000_000 + away)
+        assert len((await journal.claim(1)).deliveries) == (0 if expires else 1)
+        await journal.meet(5_000_000_000 + 100 * DAY)  # only the first one counts: the server's clock may jump, too
+        await accept(journal)
+        assert len((await journal.claim(1)).deliveries) == 1
+
+
+async def test_fired_again_after_a_cancel_it_is_wanted_again(journal: Journal, clock: ManualClock) -> None:
+    (cancelled,) = await accept(journal, max_age=1000)
+    await journal.cancel([cancelled.id])
+    await journal.mark_reported([cancelled.id])
+    clock.pass_time(5000)
+    assert await journal.accept([cancelled], DAY) == [True]
+    claimed = await claim_one(journal)
+    assert (claimed.id, claimed.attempts) == (cancelled.id, 1)
+    await journal.settle(claimed, ENTRY, FinalState.SUCCEEDED, Reason.DELIVERED)
+    (settled,) = await journal.unreported(0, 10)
+    assert (settled.state, len(settled.log)) == (FinalState.SUCCEEDED, 1)
+
+
+async def test_fired_again_while_the_cancelled_attempt_is_under_way(journal: Journal) -> None:
+    (accepted,) = await accept(journal)
+    claimed = await claim_one(journal)
+    await journal.cancel([accepted.id])
+    await journal.accept([accepted], DAY)
+    await journal.retry(claimed, ENTRY, 0)
+    assert (await claim_one(journal)).id == accepted.id
+
+
+async def test_a_delivery_that_kills_the_agent_is_not_attempted_for_ever(tmp_path: Path, clock: ManualClock) -> None:
+    for _ in range(2):
+        async with open_journal(tmp_path / "journal.db", clock, 10, max_attempts=2) as journal:
+            await (accept(journal) if not await journal.held() else asyncio.sleep(0))
+            await claim_one(journal)
+    async with open_journal(tmp_path / "journal.db", clock, 10, max_attempts=2) as journal:
+        assert (await journal.claim(1)).deliveries == []
+        (settled,) = await journal.unreported(0, 10)
+        assert (settled.state, settled.reason, settled.attempts) == (FinalState.FAILED, "attempts_exhausted", 2)
 
 
 async def test_prune_forgets_only_what_is_reported_and_past_its_memory(journal: Journal, clock: ManualClock) -> None:

@@ -49,6 +49,11 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest
         ("[log\n", ": not TOML: "),
         ("[control_plane]\nurl = 'ftp://x'\n", ":1: control_plane: url must look like wss://presence.example.com"),
         ("[control_plane]\nurl = 'ws://cloud.example.com'\n", "not encrypted"),
+        ("[control_plane]\nurl = 'ws://127.0.0.1:99999'\n", "the port '99999'"),
+        ("[control_plane]\nurl = 'wss://user:CANARY@cloud.example.com'\n", "user and password"),
+        ("[control_plane]\nurl = 'wss://h/#f'\n", "fragment"),
+        ("[control_plane]\nurl = 'wss://a..b.example'\n", "neither a DNS name nor"),
+        ("[control_plane]\nurl = 'wss://h/{SubjectId}'\n", "placeholder"),
     ],
 )
 def test_an_error_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
@@ -56,6 +61,7 @@ def test_an_error_says_where_and_what(tmp_path: Path, text: str, expected: str) 
         settings(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "agent.toml"))
     assert expected in str(caught.value)
+    assert "CANARY" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
