@@ -131,21 +131,28 @@ class Sessions:
         if not reports:
             return []
         known = await deliveries.states(transaction, peer, {report.id for report in reports})
+        settled = []
         for report in reports:
             if report.id not in known:
                 _log.warning("report for an unknown delivery", delivery=report.id, presence=peer.presence_id)
-        settled = [
-            _settled(report, now)
-            for report in reports
-            if report.id in known and _is_telling(report, known[report.id][1], instance_id)
-        ]
+            elif _is_telling(report, known[report.id][1], instance_id):
+                settled.append(_settled(report, now))
+            else:
+                _log.info(
+                    "report of an instance that does not own the delivery, not recorded",
+                    delivery=report.id, state=report.state, presence=peer.presence_id, instance=instance_id,
+                )  # fmt: skip
         await deliveries.settle(transaction, peer, instance_id, settled)
         return [ReportAck(id=report.id) for report in reports]
 
 
 def _is_telling(report: Report, owner: str | None, instance_id: str) -> bool:
-    """An old owner that was told to cancel says nothing about the delivery, which has a new owner."""
-    return report.state is not FinalState.CANCELLED or owner in (None, instance_id)
+    """A success is true whoever says it: the request arrived. Any other end is the owner's alone to say.
+
+    So a former owner cannot end what a new one still attempts. Nobody owns a queued delivery, so nobody
+    can fail it: it is fired again, and whoever has it already then says again how it ended, as its owner.
+    """
+    return report.state is FinalState.SUCCEEDED or owner == instance_id
 
 
 def _settled(report: Report, now: int) -> Settled:

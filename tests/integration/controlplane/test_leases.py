@@ -42,8 +42,8 @@ async def test_a_jump_takes_nothing_from_instances_that_are_connected(caller: Ca
             await agent.settled()
         for number in range(4):
             await caller.event(f"subject-{number}")
-        for agent in (one, two):
-            await agent.say(*(Accepted(id=fire.id) for fire in await agent.fires(2)))
+        for agent, fires in ((one, await one.fires(2)), (two, await two.fires(2))):
+            await agent.say(*(Accepted(id=fire.id) for fire in fires))
             await agent.settled()
         await jump(clock, caller, bystander)
         for agent in (one, two):

@@ -171,6 +171,53 @@ async def test_an_agent_cannot_touch_the_deliveries_of_another_presence(caller: 
         assert (await caller.delivery(delivery))["State"] == "queued"
 
 
+async def failing(agent: Agent, delivery: str, state: FinalState = FinalState.FAILED) -> None:
+    await agent.say(Report(id=delivery, state=state, reason="attempts_exhausted", attempts=12, settled_ago=0))
+    assert (await agent.expect(ReportAck)).id == delivery
+
+
+async def test_a_former_owner_is_believed_only_if_it_succeeded(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event("first")
+    await caller.event("second")
+    async with Agent(caller.url, key) as owner:
+        first, second = await owner.fires(2)
+        await owner.say(Accepted(id=first.id), Accepted(id=second.id))
+        await owner.settled()
+        async with Agent(caller.url, key, held=[first.id, second.id]) as former:
+            await former.expect(Cancel)
+            for state in set(FinalState) - {FinalState.SUCCEEDED}:
+                await failing(former, first.id, state)
+            entry = await caller.delivery(first.id)
+            assert (entry["State"], entry["InstanceId"]) == ("accepted", owner.instance)
+            await former.say(
+                Report(id=second.id, state=FinalState.SUCCEEDED, reason="delivered", attempts=3, settled_ago=0)
+            )
+            await former.settled()
+        entry = await caller.delivery(second.id)
+        assert (entry["State"], entry["InstanceId"]) == ("succeeded", former.instance)
+        await failing(owner, first.id)
+    assert (await caller.delivery(first.id))["State"] == "failed"
+
+
+async def test_nobody_but_an_owner_fails_a_queued_delivery(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    async with Agent(caller.url, key, credit=1) as agent:
+        await caller.event("first")
+        await caller.event("second")
+        first = await agent.expect(Fire)
+        waiting = (await caller.deliveries())[1]["Id"]
+        await failing(agent, waiting)
+        assert (await caller.delivery(waiting))["State"] == "queued"
+        await agent.deliver(first)
+        # It has the fire again, so it says again how that ended, and now it is the owner.
+        assert (await agent.expect(Fire)).id == waiting
+        await failing(agent, waiting)
+        assert (await caller.delivery(waiting))["State"] == "failed"
+
+
 async def test_a_draining_agent_gets_no_fires_and_its_reports_count(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     await caller.webhook(presence_id)
