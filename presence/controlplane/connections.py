@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from presence.controlplane.access import Peer
 from presence.errors import CloseCode
-from presence.protocol.messages import ControlPlaneMessage, Fire
+from presence.protocol.messages import Accepted, AgentMessage, Busy, ControlPlaneMessage, Fire, Report
 from presence.protocol.session import ControlPlaneSession, SessionState
 
 
@@ -35,6 +35,10 @@ class Connection:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.session = ControlPlaneSession()
+        self.inbox: list[AgentMessage] = []
+        """Heard, and waiting to be recorded."""
+        self.recording: list[AgentMessage] = []
+        """Taken from the inbox; whether the database has them is not known yet."""
         self.held: set[str] = set()
         self.reconciled = False
         """The database agrees with what the agent said it holds: from then on it is given fires."""
@@ -59,6 +63,12 @@ class Connection:
         if not self.reconciled or self.ending is not None or self._suspect in self.session.unanswered:
             return 0
         return self.session.free_credit
+
+    @property
+    def under_way(self) -> set[str]:
+        """The fires whose answer is not recorded: not heard, or heard and not in the database yet."""
+        heard = (*self.inbox, *self.recording)
+        return self.session.unanswered | {item.id for item in heard if isinstance(item, Accepted | Busy | Report)}
 
     def say(self, message: ControlPlaneMessage) -> None:
         """Queues a message; after the end it is dropped, as the agent would never see it."""
@@ -131,6 +141,10 @@ class Connections:
             for connection in self._open.get(presence_id, ())
             if connection.reconciled and connection.ending is None
         }
+
+    def under_way(self, presence_id: str) -> set[str]:
+        """The fires to a presence whose answer is not recorded, in whatever session."""
+        return {id_ for connection in self._open.get(presence_id, ()) for id_ in connection.under_way}
 
     def presences(self) -> set[str]:
         """The presences with an open connection."""

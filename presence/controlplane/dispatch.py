@@ -98,10 +98,18 @@ class Dispatcher:
             has_expired = await sweep.has_expired(transaction, now)
             abandoned = await sweep.abandoned(transaction, presences, now)
             woken = await sweep.presences_with_due(transaction, presences, now)
+            dispatched = await sweep.dispatched(transaction, presences)
+        # Between the read and this no fire was said, as only this loop says any.
+        unsaid = self._unsaid(dispatched)
         if has_expired:
             async with self._database.write() as transaction:
                 count = await sweep.expire(transaction, now)
             _log.warning("deliveries expired before an agent took them", count=count)
+        if unsaid:
+            async with self._database.write() as transaction:
+                await sweep.requeue_unsaid(transaction, unsaid)
+            _log.warning("deliveries that were dispatched and never said are queued again", count=len(unsaid))
+            woken.update(presence_id for presence_id, _, _ in unsaid)
         for presence_id, instance_id in abandoned:
             # Leases are wall clock, which jumps; a session is proof of life, whatever the lease says.
             connected = self._connections.instances(presence_id)
@@ -109,6 +117,13 @@ class Dispatcher:
                 await self._take_over(presence_id, instance_id, now)
                 woken.add(presence_id)
         return woken
+
+    def _unsaid(self, dispatched: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+        """Those that an instance which is connected here was to get, and that no session has under way."""
+        presences = {presence_id for presence_id, _, _ in dispatched}
+        connected = {presence_id: self._connections.instances(presence_id) for presence_id in presences}
+        under_way = {presence_id: self._connections.under_way(presence_id) for presence_id in presences}
+        return [row for row in dispatched if row[1] in connected[row[0]] and row[2] not in under_way[row[0]]]
 
     async def _take_over(self, presence_id: str, instance_id: str, now: int) -> None:
         async with self._database.write() as transaction:
@@ -129,20 +144,26 @@ class Dispatcher:
             for connection, batch in plan:
                 ids = [delivery.id for delivery in batch]
                 await deliveries.dispatch(transaction, peer, connection.instance_id, ids, now)
-        for connection, batch in plan:
-            await self._fire(peer, connection, batch)
+        await self._fire(peer, plan)
         if len(due) == CLAIM:
             self._bus.wake(presence_id)
         elif len(due) == limit or any(delivery.suspect for delivery in due):
             self._connections.starve(presence_id)
 
-    async def _fire(self, peer: Peer, connection: Connection, batch: Sequence[Due]) -> None:
-        """Says the fires; those that the connection takes no more, as it ends or drains, are queued again."""
+    async def _fire(self, peer: Peer, plan: Sequence[tuple[Connection, list[Due]]]) -> None:
+        """Says the fires; then those that a connection takes no more, as it ends or drains, are queued again."""
         now = self._clock.wall()
-        late = [delivery.id for delivery in batch if not connection.fire(_fire(delivery, now), alone=delivery.suspect)]
-        if late:
+        late = [
+            (
+                connection.instance_id,
+                [due.id for due in batch if not connection.fire(_fire(due, now), alone=due.suspect)],
+            )
+            for connection, batch in plan
+        ]
+        if any(ids for _, ids in late):
             async with self._database.write() as transaction:
-                await deliveries.requeue_dispatched(transaction, peer, connection.instance_id, late)
+                for instance_id, ids in late:
+                    await deliveries.requeue_dispatched(transaction, peer, instance_id, ids)
             self._bus.wake(peer.presence_id)
 
 

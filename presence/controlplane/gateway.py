@@ -97,7 +97,6 @@ class _Conversation:
         self._session = connection.session
         self._peer = connection.peer
         self._gateway = gateway
-        self._inbox: list[AgentMessage] = []
         self._heard = asyncio.Event()
         self._room = asyncio.Event()
         self._welcomed = asyncio.Event()
@@ -143,22 +142,24 @@ class _Conversation:
             if isinstance(item, Unknown):
                 _log.info("message of an unknown type ignored", type=item.type, presence=self._peer.presence_id)
             elif not isinstance(item, UnreadableFire):
-                self._inbox.append(item)
+                self._connection.inbox.append(item)
         self._heard.set()
-        while len(self._inbox) > INBOX:
+        while len(self._connection.inbox) > INBOX:
             self._room.clear()
             await self._room.wait()
 
     async def _record(self) -> None:
         """The inbox to the database, everything that waits in one transaction. Ends after the last message."""
+        connection = self._connection
         try:
-            while self._connection.ending is None or self._inbox:
+            while connection.ending is None or connection.inbox:
                 await self._heard.wait()
                 self._heard.clear()
-                messages, self._inbox = self._inbox, []
+                connection.recording, connection.inbox = connection.inbox, []
                 self._room.set()
-                if messages:
-                    await self._settle(messages)
+                if connection.recording:
+                    await self._settle(connection.recording)
+                    connection.recording = []
         except DatabaseError as error:
             # What was said is not recorded, so nothing of it was acknowledged: the agent will say it again.
             _log.error("session ended, nothing can be recorded", presence=self._peer.presence_id, error=str(error))

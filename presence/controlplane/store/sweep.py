@@ -53,6 +53,23 @@ async def abandoned(transaction: AsyncConnection, presence_ids: Collection[str],
     return [(row[0], row[1]) for row in await transaction.execute(query)]
 
 
+async def dispatched(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[tuple[str, str, str]]:
+    """(presence, instance, delivery) of what is on its way."""
+    query = select(delivery.c.presence_id, delivery.c.instance_id, delivery.c.id).where(
+        delivery.c.presence_id.in_(presence_ids), delivery.c.state == _D.DISPATCHED
+    )
+    return [(row[0], row[1], row[2]) for row in await transaction.execute(query)]
+
+
+async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[tuple[str, str, str]]) -> None:
+    """Takes back what was dispatched and never said: (presence, instance, delivery)."""
+    for presence_id, instance_id, delivery_id in unsaid:
+        mine = (delivery.c.presence_id == presence_id, delivery.c.instance_id == instance_id)
+        await transaction.execute(
+            change(_D.QUEUED, _D.DISPATCHED).where(*mine, delivery.c.id == delivery_id).values(instance_id=None)
+        )
+
+
 async def requeue_abandoned(transaction: AsyncConnection, presence_id: str, instance_id: str, now: int) -> int:
     """Takes deliveries from an instance whose lease has ended. Gives how many there were."""
     ended = select(instance.c.instance_id).where(
