@@ -9,14 +9,12 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line. 69, 77 and 78 are those of BSD's sysexits.h."""
+    """Exit codes of the command line. 78 is that of BSD's sysexits.h."""
 
     SUCCESS = 0
     FAILED = 1
     USAGE = 2
     REFUSED = 3
-    UNREACHABLE = 69
-    KEY_REFUSED = 77
     CONFIGURATION = 78
 
 
@@ -45,18 +43,6 @@ class ConfigurationError(PresenceError):
     """A setting, a settings file or an environment variable cannot be used."""
 
     exit_code = ExitCode.CONFIGURATION
-
-
-class Unreachable(PresenceError):
-    """A one-shot command could not reach the control plane."""
-
-    exit_code = ExitCode.UNREACHABLE
-
-
-class KeyRefused(PresenceError):
-    """The control plane does not accept the presence key."""
-
-    exit_code = ExitCode.KEY_REFUSED
 
 
 class JournalError(PresenceError):

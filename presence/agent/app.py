@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from presence import __version__
@@ -41,7 +42,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 def run(settings: AgentSettings) -> None:
     """Runs the daemon until SIGTERM or SIGINT. Raises PresenceError where it cannot start."""
-    settings.control_plane.address()
+    settings.control_plane.require()
     # What was imported lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -71,7 +72,9 @@ async def _run(settings: AgentSettings) -> None:
         intake = Intake(link, journal, settings.retry.policy().deadline)
         worker = Worker(journal, deliver, settings.delivery.max_in_flight, AttemptLog())
         reporter = Reporter(link, journal)
-        log.info("started", version=__version__, instance=journal.instance, journal=str(path))
+        held = len(await journal.held())
+        log.info("started", version=__version__, instance=journal.instance, journal=str(path), held=held)
+        _warn_of_readers(settings.control_plane.credential_file())
         notify("READY=1", "STATUS=running")
         async with asyncio.TaskGroup() as stages:
             working = stages.create_task(worker.run(), name="worker")
@@ -116,6 +119,11 @@ async def _prune(journal: Journal, retention: int) -> None:
         while await journal.prune(retention, MEMORY) == 1000:
             pass
         await asyncio.sleep(PRUNE_EVERY)
+
+
+def _warn_of_readers(key_file: Path | None) -> None:
+    if key_file is not None and key_file.exists() and key_file.stat().st_mode & 0o077:
+        log.warning("the key file can be read by others; give it mode 0600", file=str(key_file))
 
 
 def _stop_events() -> tuple[asyncio.Event, asyncio.Event]:

@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 
 from presence import __version__
 from presence.agent.batches import Batches
-from presence.agent.failures import EXPECTED, Cause, Failure, GoneAway, classify, first
+from presence.agent.failures import EXPECTED, SLOW_RETRY, Cause, Failure, GoneAway, classify, first
 from presence.agent.settings import ControlPlane
 from presence.clock import Clock
 from presence.errors import CloseCode, ProtocolViolation
@@ -98,6 +98,7 @@ class Link:
         self._outgoing = asyncio.Event()
         self._last: Failure | None = None
         self._draining = False
+        self._tries = 0
         self._silence = OPEN_TIMEOUT
 
     @property
@@ -257,13 +258,15 @@ class Link:
         """The one setter of the state; one log line for each change that says something new."""
         self.state = state
         if state is LinkState.CONNECTING:
+            self._tries += 1
             log.debug("link", state=state.value, url=self._settings.address())
             return
         if failure is None:
-            log.info("link", state=state.value, url=self._settings.address())
-            self._last = None
+            log.info("link", state=state.value, url=self._settings.address(), tries=self._tries)
+            self._last, self._tries = None, 0
             return
-        line = log.debug if failure == self._last else log.warning
+        loud = log.error if failure.wait == SLOW_RETRY else log.warning
+        line = log.debug if failure == self._last else loud
         line("link", state=state.value, cause=failure.cause.value, reason=failure.reason, retry_in=round(wait, 1))
         self._last = failure
 

@@ -20,6 +20,10 @@ DEFAULT_FILE = Path("/etc/presence/agent.toml")
 CREDENTIAL = "presence.key"
 """Name of the key in systemd's credentials directory (`LoadCredential=presence.key:...`)."""
 
+_NO_KEY = (
+    "no presence key; set control_plane.key_file to the file that NewKey returned,"
+    " or the variable PRESENCE_CONTROL_PLANE__KEY_FILE"
+)
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
@@ -41,38 +45,41 @@ def state_directory() -> Path:
     return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
 
 
-def _check_url(url: str) -> str:
+def _host(url: str) -> str:
     """The host of a usable control plane URL; the rules of a webhook's URI hold for it, too."""
     scheme, separator, rest = url.partition("://")
     if scheme not in _SCHEMES or not separator:
-        raise ValueError("url must look like wss://presence.example.com")
+        raise ValueError("not an address of a control plane")
     try:
         template = parse_template(f"{'https' if _SCHEMES[scheme] == 'wss' else 'http'}://{rest}")
     except TemplateError as error:
-        raise ValueError(f"url: {error}") from None
+        raise ValueError(str(error)) from None
     if template.placeholders:
-        raise ValueError("url must not have a placeholder")
+        raise ValueError("a placeholder has no place here")
     return template.host
+
+
+def _checked_url(url: str) -> str:
+    _host(url)
+    return url
 
 
 class ControlPlane(Section):
     """How to reach the control plane and as whom."""
 
-    url: str | None = None
+    url: Annotated[str, AfterValidator(_checked_url)] | None = Field(None, examples=["wss://presence.example.com"])
     key: SecretStr | None = None
     key_file: Path | None = None
     allow_plaintext: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "ControlPlane":
-        if self.url is not None:
-            host = _check_url(self.url)
-            plain = _SCHEMES[urlsplit(self.url).scheme] == "ws"
-            if plain and host not in _LOOPBACK_HOSTS and not self.allow_plaintext:
-                raise ValueError(
-                    "url is not encrypted, so the key would travel in clear; use wss://, or set"
-                    " allow_plaintext = true if you accept that"
-                )
+        plain = self.url is not None and _SCHEMES[urlsplit(self.url).scheme] == "ws"
+        if plain and not self.allow_plaintext and _host(self.url or "") not in _LOOPBACK_HOSTS:
+            raise ValueError(
+                "url is not encrypted, so the key would travel in clear; use wss://, or set"
+                " allow_plaintext = true if you accept that"
+            )
         if self.key is not None and self.key_file is not None:
             raise ValueError("give either key or key_file, not both")
         return self
@@ -97,16 +104,19 @@ class ControlPlane(Section):
             return Path(directory) / CREDENTIAL
         return self.key_file
 
+    def require(self) -> None:
+        """Raises ConfigurationError unless there is an address, and a key or at least the name of its file."""
+        self.address()
+        if self.key is None and self.credential_file() is None:
+            raise ConfigurationError(_NO_KEY)
+
     def read_key(self) -> str:
         """The presence key, read afresh: bare, or in the JSON form that `NewKey` returns."""
         file = self.credential_file()
         if self.key is not None:
             return self.key.get_secret_value()
         if file is None:
-            raise ConfigurationError(
-                "no presence key; set control_plane.key_file to the file that NewKey returned,"
-                " or PRESENCE_CONTROL_PLANE__KEY"
-            )
+            raise ConfigurationError(_NO_KEY)
         try:
             text = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -98,7 +98,7 @@ class AttemptLog:
         target = _target(claimed.uri)
         line = log.warning
         if isinstance(step, Settle) and step.state is FinalState.SUCCEEDED:
-            line = log.debug
+            line = log.debug if attempt.number == 1 else log.info
             if target not in self._greeted and len(self._greeted) < GREETED:
                 self._greeted.add(target)
                 line = log.info
@@ -110,6 +110,7 @@ class AttemptLog:
             outcome=attempt.describe(),
             took_ms=attempt.took,
             step=step.state if isinstance(step, Settle) else "retry",
+            reason=step.reason if isinstance(step, Settle) else None,
             retry_in_ms=step.delay if isinstance(step, RetryAfter) else None,
         )
 
@@ -120,7 +121,8 @@ def _target(uri: str) -> str:
         template = parse_template(uri)
     except TemplateError:
         return "invalid"
-    return f"{template.scheme}://{template.host}:{template.port}"
+    host = f"[{template.host}]" if ":" in template.host else template.host
+    return f"{template.scheme}://{host}:{template.port}"
 
 
 def as_entry(attempt: Attempt) -> LogEntry:

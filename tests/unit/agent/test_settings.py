@@ -47,7 +47,10 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest
         ("[retry]\ninitial = 0\n", ":2: retry.initial: Input should be greater than 0"),
         ("[retry]\ninitial = nan\n", ":2: retry.initial: Input should be a finite number"),
         ("[log\n", ": not TOML: "),
-        ("[control_plane]\nurl = 'ftp://x'\n", ":1: control_plane: url must look like wss://presence.example.com"),
+        (
+            "[control_plane]\nurl = 'ftp://x'\n",
+            ":2: control_plane.url: not an address of a control plane; for example url = ",
+        ),
         ("[control_plane]\nurl = 'ws://cloud.example.com'\n", "not encrypted"),
         ("[control_plane]\nurl = 'ws://127.0.0.1:99999'\n", "the port '99999'"),
         ("[control_plane]\nurl = 'wss://user:CANARY@cloud.example.com'\n", "user and password"),
@@ -110,7 +113,12 @@ def test_the_address_of_the_gateway(tmp_path: Path, url: str, address: str) -> N
 
 def test_without_a_url_the_daemon_says_what_to_set() -> None:
     with pytest.raises(ConfigurationError, match="PRESENCE_CONTROL_PLANE__URL"):
-        load_settings().control_plane.address()
+        load_settings().control_plane.require()
+
+
+def test_without_a_key_the_daemon_says_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="PRESENCE_CONTROL_PLANE__KEY_FILE"):
+        settings(tmp_path, "[control_plane]\nurl = 'wss://h'\n").control_plane.require()
 
 
 @pytest.mark.parametrize(
