@@ -37,6 +37,8 @@ GREETING_SECONDS = 10.0
 SUPERSEDE_SECONDS = 5.0
 INBOX = 2000
 """Messages that may wait for the database until reading pauses."""
+MAX_HELD = 1_000_000
+"""Ids that one session may state in Holding, some 100 MB of memory: ten times an agent's default `max_deliveries`."""
 RESTART_DELAY_MS = 2000
 
 _log = get_logger(__name__)
@@ -97,6 +99,7 @@ class _Conversation:
         self._session = connection.session
         self._peer = connection.peer
         self._gateway = gateway
+        self._stated = 0
         self._heard = asyncio.Event()
         self._room = asyncio.Event()
         self._welcomed = asyncio.Event()
@@ -142,7 +145,10 @@ class _Conversation:
             if isinstance(item, Unknown):
                 _log.info("message of an unknown type ignored", type=item.type, presence=self._peer.presence_id)
             elif not isinstance(item, UnreadableFire):
+                self._stated += len(item.ids) if isinstance(item, Holding) else 0
                 self._connection.inbox.append(item)
+        if self._stated > MAX_HELD:
+            raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"more than {MAX_HELD} ids held")
         self._heard.set()
         while len(self._connection.inbox) > INBOX:
             self._room.clear()

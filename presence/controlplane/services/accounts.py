@@ -10,8 +10,11 @@ from presence.controlplane.services.secret import fingerprint, matches, new_secr
 from presence.controlplane.store import accounts
 from presence.controlplane.store.engine import Database
 from presence.errors import PresenceError
+from presence.logs import get_logger
 
 ADMINISTRATOR = "administrator"
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,12 @@ class Accounts:
         """A new bearer token. Raises Refusal WRONG_CREDENTIALS without saying which half is wrong."""
         now, secret = self._clock.wall(), new_secret()
         token = Token(secret, now + self._token_lifetime)
-        async with self._database.write() as transaction:
+        async with self._database.read() as transaction:
             found = await accounts.find_api_key(transaction, key_id)
-            if found is None or not matches(key_secret, found.secret_hash):
-                raise Refusal(Key.WRONG_CREDENTIALS, "KeyId or KeySecret is wrong")
+        if found is None or not matches(key_secret, found.secret_hash):
+            _log.warning("login refused", known=found is not None)
+            raise Refusal(Key.WRONG_CREDENTIALS, "KeyId or KeySecret is wrong")
+        async with self._database.write() as transaction:
             await accounts.add_token(transaction, found.user_id, fingerprint(secret), now, token.expires_at)
         return token
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, ins
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
+from presence.controlplane.store.chunks import chunks
 from presence.controlplane.store.tables import delivery
 from presence.domain.delivery import DeliveryState, FinalState, sources_of
 from presence.domain.outcome import Reason
@@ -161,20 +162,23 @@ async def dispatch(transaction: AsyncConnection, peer: Peer, instance_id: str, i
 
 async def accept(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
     """The instance has them in its journal. One that was queued again meanwhile becomes accepted, too."""
-    await transaction.execute(
-        change(_D.ACCEPTED).where(_of(peer), delivery.c.id.in_(ids)).values(instance_id=instance_id, accepted_at=now)
-    )
+    statement = change(_D.ACCEPTED).where(_of(peer)).values(instance_id=instance_id, accepted_at=now)
+    for chunk in chunks(ids):
+        await transaction.execute(statement.where(delivery.c.id.in_(chunk)))
 
 
 async def held_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> list[str]:
     """Those that the instance holds although another instance owns them now or they have ended."""
     query = select(delivery.c.id).where(
         _of(peer),
-        delivery.c.id.in_(ids),
         delivery.c.state.in_(_FINAL) | (delivery.c.instance_id != instance_id),
         delivery.c.state.in_((*_FINAL, _D.DISPATCHED, _D.ACCEPTED, _D.CANCELLING)),
     )
-    return list((await transaction.execute(query)).scalars())
+    return [
+        id_
+        for chunk in chunks(ids)
+        for id_ in (await transaction.execute(query.where(delivery.c.id.in_(chunk)))).scalars()
+    ]
 
 
 async def accepted_by(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:
@@ -186,21 +190,22 @@ async def accepted_by(transaction: AsyncConnection, peer: Peer, instance_id: str
 
 async def requeue_accepted(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> None:
     """The instance does not know them any more: its journal was lost."""
-    await transaction.execute(
-        change(_D.QUEUED, _D.ACCEPTED)
-        .where(_of(peer), delivery.c.instance_id == instance_id, delivery.c.id.in_(ids))
-        .values(instance_id=None)
-    )
+    statement = change(_D.QUEUED, _D.ACCEPTED).where(_of(peer), delivery.c.instance_id == instance_id)
+    for chunk in chunks(ids):
+        await transaction.execute(statement.where(delivery.c.id.in_(chunk)).values(instance_id=None))
 
 
 async def requeue_dispatched(
     transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str] | None = None
 ) -> None:
     """What was given to the instance and not accepted is queued again; all of it without `ids`."""
-    statement = change(_D.QUEUED, _D.DISPATCHED).where(_of(peer), delivery.c.instance_id == instance_id)
-    if ids is not None:
-        statement = statement.where(delivery.c.id.in_(ids))
-    await transaction.execute(statement.values(instance_id=None))
+    mine = (_of(peer), delivery.c.instance_id == instance_id)
+    statement = change(_D.QUEUED, _D.DISPATCHED).where(*mine).values(instance_id=None)
+    if ids is None:
+        await transaction.execute(statement)
+        return
+    for chunk in chunks(ids):
+        await transaction.execute(statement.where(delivery.c.id.in_(chunk)))
 
 
 async def postpone(transaction: AsyncConnection, peer: Peer, instance_id: str, busy: Sequence[tuple[str, int]]) -> None:
@@ -216,27 +221,34 @@ async def postpone(transaction: AsyncConnection, peer: Peer, instance_id: str, b
 
 async def blame(transaction: AsyncConnection, peer: Peer, ids: Collection[str], limit: int, now: int) -> list[str]:
     """Counts a protocol close against deliveries; those that reach the limit fail as poison and are returned."""
-    mine = (_of(peer), delivery.c.id.in_(ids))
-    await transaction.execute(
-        update(delivery)
-        .where(*mine, delivery.c.state == _D.DISPATCHED)
-        .values(protocol_closes=delivery.c.protocol_closes + 1)
-    )
-    failed = await transaction.execute(
-        change(_D.FAILED, _D.DISPATCHED)
-        .where(*mine, delivery.c.protocol_closes >= limit)
-        .values(reason=Reason.POISON, settled_at=now)
-        .returning(delivery.c.id)
-    )
-    return list(failed.scalars())
+    failed: list[str] = []
+    for chunk in chunks(ids):
+        mine = (_of(peer), delivery.c.id.in_(chunk))
+        await transaction.execute(
+            update(delivery)
+            .where(*mine, delivery.c.state == _D.DISPATCHED)
+            .values(protocol_closes=delivery.c.protocol_closes + 1)
+        )
+        ended = await transaction.execute(
+            change(_D.FAILED, _D.DISPATCHED)
+            .where(*mine, delivery.c.protocol_closes >= limit)
+            .values(reason=Reason.POISON, settled_at=now)
+            .returning(delivery.c.id)
+        )
+        failed += ended.scalars()
+    return failed
 
 
 async def states(
     transaction: AsyncConnection, peer: Peer, ids: Collection[str]
 ) -> dict[str, tuple[DeliveryState, str | None]]:
     """State and instance of those of the presence's deliveries that exist."""
-    query = select(delivery.c.id, delivery.c.state, delivery.c.instance_id).where(_of(peer), delivery.c.id.in_(ids))
-    return {row[0]: (DeliveryState(row[1]), row[2]) for row in await transaction.execute(query)}
+    query = select(delivery.c.id, delivery.c.state, delivery.c.instance_id).where(_of(peer))
+    return {
+        row[0]: (DeliveryState(row[1]), row[2])
+        for chunk in chunks(ids)
+        for row in await transaction.execute(query.where(delivery.c.id.in_(chunk)))
+    }
 
 
 async def settle(transaction: AsyncConnection, peer: Peer, instance_id: str, settled: Sequence[Settled]) -> None:

@@ -90,6 +90,17 @@ async def test_a_broken_protocol_ends_the_session(caller: Caller) -> None:
             assert await agent.closed() == code
 
 
+async def test_no_more_ids_are_held_than_the_bound(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("presence.controlplane.gateway.MAX_HELD", 2500)
+    _, key = await caller.presence()
+    held = [str(uuid4()) for _ in range(2501)]
+    async with Agent(caller.url, key, held=held[:2500]) as agent:
+        await agent.settled()
+    async with Agent(caller.url, key, held=held) as agent:
+        assert await agent.closed() == CloseCode.PROTOCOL_ERROR
+        assert agent.socket.protocol.close_reason == "more than 2500 ids held"
+
+
 async def test_a_delivery_that_breaks_two_sessions_is_set_aside(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     await caller.webhook(presence_id)

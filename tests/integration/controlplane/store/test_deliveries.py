@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from presence.controlplane.access import Peer
 from presence.controlplane.settings import Store
 from presence.controlplane.store import accounts, deliveries, events
+from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.deliveries import NewDelivery, Settled, change
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.events import Event
@@ -90,6 +91,24 @@ async def test_many_busy_answers_in_one_transaction(database: Database) -> None:
         assert [row.id for row in await deliveries.due(transaction, PEER, 49, 10)] == []
         assert [row.id for row in await deliveries.due(transaction, PEER, 50, 10)] == ids[:2]
         assert [row.id for row in await deliveries.due(transaction, PEER, 100, 10)] == []
+
+
+async def test_more_ids_than_one_statement_takes(database: Database) -> None:
+    ids = await queued(database, 4)
+    many = [*ids[:2], *(str(uuid4()) for _ in range(2 * CHUNK)), *ids[2:]]
+    async with database.write() as transaction:
+        connection = (await transaction.get_raw_connection()).driver_connection
+        assert connection is not None
+        connection._conn.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, CHUNK + 100)
+        assert set(await deliveries.states(transaction, PEER, many)) == set(ids)
+        await deliveries.accept(transaction, PEER, "i", many, 1)
+        assert set(await deliveries.accepted_by(transaction, PEER, "i")) == set(ids)
+        assert set(await deliveries.held_in_vain(transaction, PEER, "other", many)) == set(ids)
+        await deliveries.requeue_accepted(transaction, PEER, "i", many)
+        await deliveries.dispatch(transaction, PEER, "i", ids, 1)
+        await deliveries.requeue_dispatched(transaction, PEER, "i", many)
+        await deliveries.dispatch(transaction, PEER, "i", ids, 1)
+        assert set(await deliveries.blame(transaction, PEER, many, 1, 1)) == set(ids)
 
 
 async def test_another_organization_sees_and_changes_nothing(database: Database) -> None:
