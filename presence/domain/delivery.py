@@ -18,9 +18,10 @@ In the control plane::
       +---- lease ended and another instance ready ---+
     queued <-> held;  queued | held --> expired | cancelled;  accepted --> cancelling --> final
 
-What the agent says is the truth about the network: its `Report` may end a delivery that is not final yet
-from any state, and its `Accepted` or `Holding` takes one out of `queued`, because a session that was lost
-before `Accepted` arrived had put it back there.
+What the agent says is the truth about the network. A `Report` of success ends a delivery that is not final yet
+from any state and from any instance; every other end counts from the instance that the delivery was given to.
+`Accepted` or `Holding` takes one out of `queued`, because a session that was lost before `Accepted` arrived
+had put it back there.
 """
 
 from collections.abc import Mapping
