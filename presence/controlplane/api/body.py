@@ -7,6 +7,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from presence.controlplane.services.refusal import Key, Refusal
+
 MAX_DEPTH = 32
 """More than any body of ours needs; Python's own limit is near 1,000."""
 
@@ -63,6 +65,11 @@ class _StrictRequest(Request):
         return parse((await self.body()).decode("utf-8"))
 
 
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type.startswith("application/") and media_type.endswith(("/json", "+json"))
+
+
 class StrictRoute(APIRoute):
     """A route whose JSON body is parsed by `parse`; what that refuses is a 400."""
 
@@ -70,6 +77,10 @@ class StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
+            if request.method in ("POST", "PUT") and not _is_json(request.headers.get("content-type", "")):
+                raise Refusal(
+                    Key.INVALID_INPUT, "send the body as JSON, with the header Content-Type: application/json"
+                )
             return await handler(_StrictRequest(request.scope, request.receive))
 
         return strict

@@ -200,3 +200,14 @@ async def test_openapi_and_health(caller: Caller) -> None:
         assert await answer.json() == {"Status": "ok"}
     async with caller.http.get(f"{caller.url}/docs") as answer:
         assert answer.status == 404
+
+
+async def test_a_body_of_another_type_is_told_which_to_send(caller: Caller, administrator: InitResult) -> None:
+    body = json.dumps({"KeyId": administrator.key_id, "KeySecret": administrator.key_secret})
+    for content_type, status in (("text/plain", 400), ("", 400), ("application/json; charset=utf-8", 200)):
+        headers = {"Content-Type": content_type}
+        login = f"{caller.url}/api/v4/Account/ApiKeyLogin"
+        async with caller.http.post(login, data=body, headers=headers) as answer:
+            assert answer.status == status
+            if status == 400:
+                assert "Content-Type: application/json" in (await answer.json())["Message"]
