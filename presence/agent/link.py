@@ -99,6 +99,7 @@ class Link:
         self._last: Failure | None = None
         self._draining = False
         self._tries = 0
+        self._key_seen: tuple[int, int] | None = None
         self._silence = OPEN_TIMEOUT
 
     @property
@@ -141,6 +142,7 @@ class Link:
         """One connection from dialling to its end; a fresh connection object, name resolution and key each time."""
         self._change(LinkState.CONNECTING)
         try:
+            self._key_seen = _signature(self._settings.credential_file())
             key = self._settings.read_key()
             async with asyncio.timeout(OPEN_TIMEOUT):
                 connection = await ws.connect(
@@ -245,13 +247,13 @@ class Link:
         self._on_ready()
 
     async def _pause(self, wait: float, failure: Failure) -> None:
-        """Waits; a key file that changes ends the wait for a better key."""
+        """Waits; a key file other than the one that was tried ends the wait for a better key."""
         file = self._settings.credential_file() if failure.cause is Cause.AUTH else None
         if file is None:
             await asyncio.sleep(wait)
             return
-        before, until = _signature(file), self._clock.elapsed() + wait * 1000
-        while self._clock.elapsed() < until and _signature(file) == before:  # noqa: ASYNC110 - a file has no event
+        tried, until = self._key_seen, self._clock.elapsed() + wait * 1000
+        while self._clock.elapsed() < until and _signature(file) == tried:  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(KEY_LOOK)
 
     def _change(self, state: LinkState, failure: Failure | None = None, wait: float = 0.0) -> None:
@@ -271,7 +273,9 @@ class Link:
         self._last = failure
 
 
-def _signature(file: Path) -> tuple[int, int] | None:
+def _signature(file: Path | None) -> tuple[int, int] | None:
+    if file is None:
+        return None
     try:
         found = file.stat()
     except OSError:

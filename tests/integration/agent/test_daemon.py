@@ -295,3 +295,20 @@ async def test_a_stalled_reader_of_the_log_does_not_keep_it_from_stopping(tmp_pa
         async with asyncio.timeout(35):
             assert await process.wait() == 0
     os.close(read)
+
+
+async def test_a_key_that_is_replaced_before_the_old_one_is_revoked_is_used_at_once(tmp_path: Path) -> None:
+    key_file = tmp_path / "AppScanPresence.key"
+    async with ScriptedControlPlane() as cloud:
+        key_file.write_text(cloud.key)
+        key_file.chmod(0o600)
+        env = agent_env(cloud.url, "", tmp_path, PRESENCE_CONTROL_PLANE__KEY_FILE=str(key_file))
+        del env["PRESENCE_CONTROL_PLANE__KEY"]
+        async with Program("run", env=env) as agent:
+            await cloud.ready()
+            cloud.key = "newer-key-0123456789"
+            key_file.write_text(cloud.key)
+            assert cloud.connection is not None
+            await cloud.connection.close(4401, "the presence key was replaced")
+            await agent.said("link", state="offline", cause="auth")
+            await cloud.until(lambda: sum(isinstance(said, Hello) for said in cloud.heard) == 2)
