@@ -263,7 +263,7 @@ def _classify(error: Exception, wire: _Wire) -> TransportFailure:
     """What kept the status line from coming."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return TransportFailure(Phase.TLS, Fault.CERTIFICATE)
+            return TransportFailure(Phase.TLS, Fault.CERTIFICATE_UNTRUSTED)
         case aiohttp.ClientConnectorSSLError():
             return TransportFailure(Phase.TLS, Fault.HANDSHAKE)
         case TimeoutError():

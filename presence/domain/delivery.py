@@ -17,6 +17,8 @@ In the control plane::
       |     lost                                      |
       +---- lease ended and another instance ready ---+
     queued <-> held;  queued | held --> expired | cancelled;  accepted --> cancelling --> final
+    accepted <-> held        (the outcome is unknown and a person decides; the instance still has it, so that
+                              no other one is given it when a lease ends)
 
 What the agent says is the truth about the network. A `Report` of success ends a delivery that is not final yet
 from any state and from any instance; every other end counts from the instance that the delivery was given to.
@@ -80,9 +82,9 @@ _ENDS = frozenset(_D(final.value) for final in FinalState)
 
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     _D.QUEUED: frozenset({_D.DISPATCHED, _D.HELD, _D.ACCEPTED}) | _ENDS,
-    _D.HELD: frozenset({_D.QUEUED}) | _ENDS,
+    _D.HELD: frozenset({_D.QUEUED, _D.ACCEPTED}) | _ENDS,
     _D.DISPATCHED: frozenset({_D.QUEUED, _D.ACCEPTED}) | _ENDS,
-    _D.ACCEPTED: frozenset({_D.QUEUED, _D.CANCELLING}) | _ENDS,
+    _D.ACCEPTED: frozenset({_D.QUEUED, _D.HELD, _D.CANCELLING}) | _ENDS,
     _D.CANCELLING: _ENDS,
     **{end: frozenset() for end in _ENDS},
 }

@@ -19,6 +19,8 @@ accepted       agent         the delivery is in the journal: it will be reported
 busy           agent         not taken; the control plane keeps it and offers it again later
 cancel         control plane make no further attempt
 report         agent         how the delivery ended; repeated until acknowledged
+held           agent         an accepted delivery waits for a person's decision
+release        control plane the decision: attempt it again (to abandon it is a cancel)
 report_ack     control plane the report is stored; the agent may forget the delivery
 canary         control plane proof of life, asked through the same intake as a fire
 canary_echo    agent         its answer; renews the instance's lease
@@ -35,8 +37,8 @@ go_away        control plane reconnect after the given delay
                        <-------------------- welcome    stating
       holding* ---------------------------->
       ready ------------------------------->            ready
-                       <-------------------- fire, cancel, canary, report_ack, new_key
-      accepted | busy | report ------------>
+                       <-------------------- fire, cancel, release, canary, report_ack, new_key
+      accepted | busy | report | held ----->
       draining ---------------------------->            draining: no fire; reports still flow
       (either side closes)                              closed
 

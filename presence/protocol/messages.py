@@ -7,13 +7,22 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 from presence.domain.delivery import FinalState
 from presence.domain.events import MAX_SUBJECT_LENGTH
 from presence.domain.ids import UUID_PATTERN
-from presence.domain.webhook import MAX_URI_LENGTH
+from presence.domain.webhook import (
+    MAX_AUTHORIZATION_LENGTH,
+    MAX_BODY_LENGTH,
+    MAX_CONTENT_TYPE_LENGTH,
+    MAX_URI_LENGTH,
+)
 
 Uuid = Annotated[str, StringConstraints(pattern=UUID_PATTERN, max_length=36)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:\-]*$", max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=256)]
+HostText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\[\]\-]*$", max_length=270)]
+"""A host, perhaps with a port: nothing that could carry more than a name."""
+HeaderText = Annotated[str, StringConstraints(max_length=MAX_AUTHORIZATION_LENGTH, pattern=r"^[\x20-\x7e]*$")]
+Log = Annotated[tuple["AttemptRecord", ...], Field(max_length=64), FailFast()]
 
 
 class Message(BaseModel):
@@ -59,7 +68,10 @@ class Busy(Message):
 
 
 class AttemptRecord(Message):
-    """One attempt, built from enumerations and numbers only. `ago`: milliseconds before the report was made."""
+    """One attempt, built from enumerations, numbers and addresses only. `ago`: milliseconds before the report was made.
+
+    `dns` to `body`: milliseconds that the phase took, where it took any. The rest as in `presence.domain.outcome`.
+    """
 
     number: Count
     ago: Milliseconds
@@ -69,6 +81,18 @@ class AttemptRecord(Message):
     fault: Token | None = None
     reason: Token | None = None
     address: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]*$", max_length=64)] | None = None
+    hint: Token | None = None
+    location: HostText | None = None
+    proxy: HostText | None = None
+    unknown: Literal[True] | None = None
+    repeated: Literal[True] | None = None
+    observed: Literal[True] | None = None
+    dns: Milliseconds | None = None
+    connect: Milliseconds | None = None
+    tls: Milliseconds | None = None
+    write: Milliseconds | None = None
+    first_byte: Milliseconds | None = None
+    body: Milliseconds | None = None
 
 
 class Report(Message):
@@ -80,7 +104,21 @@ class Report(Message):
     reason: Token
     attempts: Count
     settled_ago: Milliseconds
-    log: Annotated[tuple[AttemptRecord, ...], Field(max_length=64), FailFast()] = ()
+    log: Log = ()
+
+
+class Held(Message):
+    """The delivery waits for a person: its last attempt's outcome is unknown and its webhook says hold.
+
+    Said when it happens and after each Ready for all that wait. `attempts` names the decision that is asked for:
+    a `release` that answers it carries the same number.
+    """
+
+    type: Literal["held"] = "held"
+    id: Uuid
+    reason: Token
+    attempts: Count
+    log: Log = ()
 
 
 class CanaryEcho(Message):
@@ -110,7 +148,10 @@ class Welcome(Message):
 
 
 class Fire(Message):
-    """One delivery. `age`: how long ago the event happened; `max_age`: from when on it is not attempted any more."""
+    """One delivery. `age`: how long ago the event happened; `max_age`: from when on it is not attempted any more.
+
+    `uri` and `body` are templates. `authorization` is a secret: the target's header of that name.
+    """
 
     type: Literal["fire"] = "fire"
     id: Uuid
@@ -119,6 +160,10 @@ class Fire(Message):
     subject_id: Annotated[str, StringConstraints(max_length=MAX_SUBJECT_LENGTH)]
     uri: Annotated[str, StringConstraints(max_length=MAX_URI_LENGTH)]
     method: Literal["GET", "POST", "PUT"] = "GET"
+    body: Annotated[str, StringConstraints(max_length=MAX_BODY_LENGTH)] | None = None
+    content_type: Annotated[str, StringConstraints(max_length=MAX_CONTENT_TYPE_LENGTH)] | None = None
+    authorization: Annotated[HeaderText | None, Field(repr=False)] = None
+    on_unknown: Literal["fire", "hold"] = "fire"
     age: Milliseconds = 0
     max_age: Milliseconds
 
@@ -126,6 +171,14 @@ class Fire(Message):
 class Cancel(Message):
     type: Literal["cancel"] = "cancel"
     id: Uuid
+
+
+class Release(Message):
+    """A person decided that a held delivery is to be attempted again; `attempts` as in the `held` it answers."""
+
+    type: Literal["release"] = "release"
+    id: Uuid
+    attempts: Count
 
 
 class ReportAck(Message):
@@ -151,5 +204,5 @@ class GoAway(Message):
     delay: Milliseconds
 
 
-AgentMessage = Hello | Holding | Ready | Accepted | Busy | Report | CanaryEcho | Paused | Draining
-ControlPlaneMessage = Welcome | Fire | Cancel | ReportAck | Canary | NewKey | GoAway
+AgentMessage = Hello | Holding | Ready | Accepted | Busy | Report | Held | CanaryEcho | Paused | Draining
+ControlPlaneMessage = Welcome | Fire | Cancel | Release | ReportAck | Canary | NewKey | GoAway

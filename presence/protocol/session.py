@@ -27,11 +27,13 @@ from presence.protocol.messages import (
     Draining,
     Fire,
     GoAway,
+    Held,
     Hello,
     Holding,
     NewKey,
     Paused,
     Ready,
+    Release,
     Report,
     ReportAck,
     Welcome,
@@ -53,15 +55,15 @@ _Allowed = Mapping[SessionState, tuple[type[BaseModel], ...]]
 AGENT_SAYS: _Allowed = {
     _S.GREETING: (Hello,),
     _S.STATING: (Holding, Ready, CanaryEcho, Paused, Draining),
-    _S.READY: (Accepted, Busy, Report, CanaryEcho, Paused, Draining),
-    _S.DRAINING: (Accepted, Busy, Report, CanaryEcho, Paused),
+    _S.READY: (Accepted, Busy, Report, Held, CanaryEcho, Paused, Draining),
+    _S.DRAINING: (Accepted, Busy, Report, Held, CanaryEcho, Paused),
     _S.CLOSED: (),
 }
 CONTROL_PLANE_SAYS: _Allowed = {
     _S.GREETING: (Welcome, GoAway),
     _S.STATING: (Cancel, Canary, NewKey, GoAway, ReportAck),
-    _S.READY: (Fire, Cancel, Canary, NewKey, GoAway, ReportAck),
-    _S.DRAINING: (Cancel, Canary, NewKey, GoAway, ReportAck),
+    _S.READY: (Fire, Cancel, Release, Canary, NewKey, GoAway, ReportAck),
+    _S.DRAINING: (Cancel, Release, Canary, NewKey, GoAway, ReportAck),
     _S.CLOSED: (),
 }
 
