@@ -6,11 +6,11 @@ the same function in the control plane when a webhook is saved and in the agent 
 
 - http or https, a host, no userinfo, no fragment; only characters of RFC 3986, in ASCII;
 - the host is a dotted quad, a bracketed IPv6 address or a DNS name, so that no resolver is asked
-  about `0x7f.1` or `2130706433`;
+  about `0x7f.1` or `2130706433`; only in it non-ASCII letters may stand, which become A-labels;
 - placeholders only in path and query; only the names in `PLACEHOLDERS`;
-- after expansion no path segment is or decodes to `.` or `..`, and no `\\` (or `%5C`) is in it.
+- after expansion no path segment is `.` or `..` and no `\\` is anywhere, however often it is percent-encoded.
 
-The literal part is kept byte for byte.
+The rest of the literal part is kept byte for byte.
 """
 
 import ipaddress
@@ -18,22 +18,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import unquote
 
 from uritemplate.variable import URIVariable
 
 from presence.domain.events import subject_fault
+from presence.domain.uri import DEFAULT_PORTS, decoded, parse_host, parse_port, path_fault
 from presence.domain.webhook import MAX_URI_LENGTH
 
 PLACEHOLDERS = ("SubjectId", "WebhookId", "DeliveryId", "Event")
-DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_EXPANDED_LENGTH = 16_384
+"""Characters in an expanded URI; servers take 8 KiB and seldom more."""
 
 _SHAPE = re.compile(
     r"(?P<scheme>[^:/?#]+)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?", re.S
 )
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/?]|%[0-9A-Fa-f]{2})*\Z")
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+_ENCODED_SLASH = re.compile("%(?:25)*2[Ff]")
 _EXAMPLE = "for example http://myservice.com/ScanEnded/{SubjectId}"
 
 
@@ -43,32 +44,37 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UriTemplate:
-    """A checked template. `host` is without brackets, `port` always a number."""
+    """A checked template. `host` is in lower case, in A-labels and without brackets, `port` always a number.
+
+    `has_encoded_slash`: the literal part of the path contains `%2F`, so that servers disagree about its segments.
+    """
 
     text: str
     scheme: str
     host: str
     port: int
     placeholders: frozenset[str]
+    has_encoded_slash: bool
     _pieces: tuple[str, ...]
-    """Literal, name, literal, name, ..., literal."""
+    """Literal, name, literal, name, ..., literal; as they go over the wire."""
+    _plain: bool
+    """Without percent-encoding, so that unreserved characters cannot make a dot segment of it."""
 
     def expand(self, values: Mapping[str, str]) -> str:
         """The URI with every placeholder replaced by its percent-encoded value.
 
         Raises TemplateError where a value is missing, cannot be a subject, or would make a dot segment.
         """
+        encoded, plain = {}, self._plain
         for name in self.placeholders:
-            if name not in values:
-                raise TemplateError(f"no value for the placeholder {{{name}}}")
-            fault = subject_fault(values[name])
-            if fault:
-                raise TemplateError(f"the value for {{{name}}} cannot be used: {fault}")
-        encoded = {name: _encode(values[name]) for name in self.placeholders}
+            value = value_of(name, values)
+            encoded[name] = _encode(value)
+            plain = plain and encoded[name] is value
         uri = "".join([encoded[piece] if index % 2 else piece for index, piece in enumerate(self._pieces)])
-        _refuse_dot_segments(uri)
-        if "%5c" in uri.lower():
-            raise TemplateError("a value contains a backslash, which many servers take for '/'")
+        if len(uri) > MAX_EXPANDED_LENGTH:
+            raise TemplateError(f"the URI becomes longer than {MAX_EXPANDED_LENGTH} characters with its values")
+        if not plain:
+            _refuse_ambiguous_path(uri)
         return uri
 
 
@@ -79,8 +85,9 @@ def parse_template(text: str) -> UriTemplate:
         raise TemplateError(f"the URI is empty; give one, {_EXAMPLE}")
     if len(text) > MAX_URI_LENGTH:
         raise TemplateError(f"the URI has {len(text)} characters; at most {MAX_URI_LENGTH} are allowed")
-    _refuse_odd_characters(text)
     shape = _SHAPE.match(text)
+    start, end = shape.span("authority") if shape else (0, 0)
+    _refuse_odd_characters(text, start, end)
     if not shape:
         raise TemplateError(f"the URI is not absolute; give scheme, host and path, {_EXAMPLE}")
     scheme, authority = shape["scheme"].lower(), shape["authority"]
@@ -90,72 +97,83 @@ def parse_template(text: str) -> UriTemplate:
         raise TemplateError("the URI has a fragment ('#...'), which is never sent; remove it")
     if "{" in authority or "}" in authority:
         raise TemplateError("a placeholder in the host or port is not allowed; use it in the path or the query")
-    host, port = _split_authority(authority, scheme)
-    names = _check_placeholders(shape["path"] + (shape["query"] or ""))
-    _refuse_dot_segments(text)
-    return UriTemplate(text, scheme, host, port, names, tuple(_BRACES.split(text)))
+    host, port, sent_as = _split_authority(authority, scheme)
+    names = _check_placeholders(text[end:])
+    _refuse_ambiguous_path(text)
+    pieces = tuple(_BRACES.split(text[:start] + sent_as + text[end:]))
+    has_encoded_slash = _ENCODED_SLASH.search(shape["path"]) is not None
+    return UriTemplate(text, scheme, host, port, names, has_encoded_slash, pieces, "%" not in text[end:])
 
 
-_VALUE = URIVariable("value")
-_UNRESERVED = re.compile(r"[A-Za-z0-9\-._~]*\Z")
+def path_of(uri: str) -> str:
+    """The path of an expanded URI, without the query; `/` where it is empty."""
+    beyond_scheme = uri.partition("?")[0].partition("://")[2]
+    return "/" + beyond_scheme.partition("/")[2]
+
+
+_VARIABLE = URIVariable("value")
+UNRESERVED = re.compile(r"[A-Za-z0-9\-._~]*\Z")
 
 
 def _encode(value: str) -> str:
     """RFC 6570 section 3.2.2, simple expansion: everything but unreserved characters is percent-encoded as UTF-8."""
-    if _UNRESERVED.match(value):
+    if UNRESERVED.match(value):
         return value
-    return _VALUE.expand({"value": value})["value"]
+    return _VARIABLE.expand({"value": value})["value"]
 
 
-def _refuse_odd_characters(text: str) -> None:
-    for position, character in enumerate(text, start=1):
-        if not 0x21 <= ord(character) <= 0x7E:
-            raise TemplateError(
-                f"the character U+{ord(character):04X} at position {position} is not allowed in a URI;"
-                " percent-encode it (UTF-8), and write a non-ASCII host in its xn-- form"
-            )
-    if "\\" in text or "%5c" in text.lower():
+def value_of(name: str, values: Mapping[str, str]) -> str:
+    """The value of that placeholder; raises TemplateError where there is none or it cannot be a subject."""
+    if name not in values:
+        raise TemplateError(f"no value for the placeholder {{{name}}}")
+    fault = subject_fault(values[name])
+    if fault:
+        raise TemplateError(f"the value for {{{name}}} cannot be used: {fault}")
+    return values[name]
+
+
+def _refuse_odd_characters(text: str, host_start: int, host_end: int) -> None:
+    for index, character in enumerate(text):
+        if "!" <= character <= "~":
+            continue
+        if host_start <= index < host_end and character > "\x9f" and not "\ud800" <= character <= "\udfff":
+            continue  # IDNA decides
+        raise TemplateError(
+            f"the character U+{ord(character):04X} at position {index + 1} is not allowed in a URI;"
+            " percent-encode it (UTF-8)"
+        )
+    if "\\" in text:
         raise TemplateError("a backslash (also as %5C) is not allowed; use '/'")
 
 
-def _split_authority(authority: str, scheme: str) -> tuple[str, int]:
+def _split_authority(authority: str, scheme: str) -> tuple[str, int, str]:
+    """Host, port, and the authority as it goes over the wire: as written, but in ASCII."""
     if "@" in authority:
         raise TemplateError("user and password in the URI are not allowed; remove everything up to '@'")
     if authority.startswith("["):
         literal, bracket, rest = authority[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
             raise TemplateError(f"the host '{authority}' is not a bracketed IPv6 address")
-        try:
-            host = str(ipaddress.IPv6Address(literal)) if "%" not in literal else ""
-        except ValueError:
-            host = ""
-        if not host:
-            raise TemplateError(f"the host '[{literal}]' is not an IPv6 address")
-        port_text = rest[1:] if rest else None
+        written, colon, digits = literal, rest[:1], rest[1:]
     else:
-        name, colon, digits = authority.partition(":")
-        host, port_text = _check_name(name), digits if colon else None
-    if port_text is None:
-        return host, DEFAULT_PORTS[scheme]
-    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and 1 <= int(port_text) <= 65535):
-        raise TemplateError(f"the port '{port_text}' is not a number from 1 to 65535")
-    return host, int(port_text)
-
-
-def _check_name(name: str) -> str:
-    """A dotted quad or a DNS name whose last label is not a number (WHATWG's rule for IPv4 look-alikes)."""
-    if not name:
-        raise TemplateError(f"the URI has no host; give one, {_EXAMPLE}")
+        written, colon, digits = authority.partition(":")
+        if not written:
+            raise TemplateError(f"the URI has no host; give one, {_EXAMPLE}")
     try:
-        return str(ipaddress.IPv4Address(name))
+        host = _check_ipv6(written) if authority.startswith("[") else parse_host(written)
+        port = parse_port(digits) if colon else DEFAULT_PORTS[scheme]
+    except ValueError as error:
+        raise TemplateError(str(error)) from None
+    return host, port, authority if authority.isascii() else host + colon + digits
+
+
+def _check_ipv6(literal: str) -> str:
+    try:
+        if "%" not in literal:
+            return str(ipaddress.IPv6Address(literal))
     except ValueError:
         pass
-    labels = name.split(".")
-    if len(name) > 253 or not all(_LABEL.match(label) for label in labels):
-        raise TemplateError(f"the host '{name}' is neither a DNS name nor an IP address")
-    if labels[-1].isdigit() or re.fullmatch(r"0[xX][0-9A-Fa-f]*", labels[-1]):
-        raise TemplateError(f"the host '{name}' looks like an IP address but is none; write four decimal numbers")
-    return name.lower()
+    raise ValueError(f"the host '[{literal}]' is not an IPv6 address")
 
 
 def _check_placeholders(text: str) -> frozenset[str]:
@@ -173,11 +191,11 @@ def _check_placeholders(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _refuse_dot_segments(uri: str) -> None:
+def _refuse_ambiguous_path(uri: str) -> None:
     """RFC 3986 section 5.2.4 removes dot segments: the URI would name something else than it shows."""
-    path = uri.partition("?")[0]
-    if "." not in path and "%2e" not in path.lower():
-        return
-    for segment in path.split("/")[3:]:
-        if unquote(segment) in (".", ".."):
-            raise TemplateError("a path segment is '.' or '..', which would change the path; write the path without it")
+    before_query, _, query = uri.partition("?")
+    fault = path_fault(path_of(before_query))
+    if fault is None and "\\" in decoded(query):
+        fault = "a backslash (also as %5C) is not allowed; use '/'"
+    if fault is not None:
+        raise TemplateError(fault)
