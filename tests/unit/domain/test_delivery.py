@@ -26,9 +26,10 @@ JOURNAL_PICTURE = {
 DELIVERY_PICTURE = {
     # `accepted` without `dispatched`: its session was lost, and `holding` or a late `accepted` tells it
     "queued": {"dispatched", "held", "accepted", *FINAL},
-    "held": {"queued", *FINAL},
+    # `accepted`: a person decided, and the instance that asked still has it
+    "held": {"queued", "accepted", *FINAL},
     "dispatched": {"queued", "accepted", *FINAL},
-    "accepted": {"queued", "cancelling", *FINAL},
+    "accepted": {"queued", "held", "cancelling", *FINAL},
     "cancelling": FINAL,
 }
 

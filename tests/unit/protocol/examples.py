@@ -19,11 +19,13 @@ from presence.protocol.messages import (
     Draining,
     Fire,
     GoAway,
+    Held,
     Hello,
     Holding,
     NewKey,
     Paused,
     Ready,
+    Release,
     Report,
     ReportAck,
     Welcome,
@@ -52,6 +54,10 @@ def fire(delivery: str = ID, uri: str = "http://myservice.com/ScanEnded/{Subject
     )
 
 
+def held(delivery: str = ID, attempts: int = 1) -> Held:
+    return Held(id=delivery, reason="unknown", attempts=attempts)
+
+
 def report(delivery: str = ID, state: FinalState = FinalState.SUCCEEDED, reason: str = "delivered") -> Report:
     return Report(id=delivery, state=state, reason=reason, attempts=1, settled_ago=5)
 
@@ -70,8 +76,14 @@ AGENT_EXAMPLES: dict[str, AgentMessage] = {
         settled_ago=3,
         log=(
             AttemptRecord(number=1, ago=90, took=7, phase="connect", fault="connection_refused", address="10.1.2.3"),
-            AttemptRecord(number=2, ago=10, took=7, status=503),
+            AttemptRecord(number=2, ago=10, took=7, status=503, hint="target_overloaded", dns=1, first_byte=6),
         ),
+    ),
+    "held": Held(
+        id=ID,
+        reason="unknown",
+        attempts=1,
+        log=(AttemptRecord(number=1, ago=90, took=7, phase="first-byte", fault="reset", unknown=True),),
     ),
     "canary_echo": CanaryEcho(nonce="n-1"),
     "paused": Paused(remaining=HOUR),
@@ -81,6 +93,7 @@ CONTROL_PLANE_EXAMPLES: dict[str, ControlPlaneMessage] = {
     "welcome": welcome(),
     "fire": fire(),
     "cancel": Cancel(id=ID),
+    "release": Release(id=ID, attempts=1),
     "report_ack": ReportAck(id=ID),
     "canary": Canary(nonce="n-1"),
     "new_key": NewKey(key="k" * 43),
@@ -96,6 +109,9 @@ counts = st.integers(0, 2**31 - 1)
 tokens = st.text(string.ascii_letters + string.digits + "_.:-", max_size=64)
 _unicode = st.characters(exclude_categories=["Cs"])
 texts = st.text(_unicode, max_size=256)
+hosts = st.text(string.ascii_letters + string.digits + "._:[]-", max_size=270)
+printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=100)
+_marks = st.sampled_from([None, True])
 
 attempt_records = st.builds(
     AttemptRecord,
@@ -107,7 +123,15 @@ attempt_records = st.builds(
     fault=st.none() | tokens,
     reason=st.none() | tokens,
     address=st.none() | st.ip_addresses().map(str),
+    hint=st.none() | tokens,
+    location=st.none() | hosts,
+    proxy=st.none() | hosts,
+    unknown=_marks,
+    repeated=_marks,
+    observed=_marks,
+    **{phase: st.none() | milliseconds for phase in ("dns", "connect", "tls", "write", "first_byte", "body")},
 )
+logs = st.lists(attempt_records, max_size=4).map(tuple)
 agent_messages: st.SearchStrategy[AgentMessage] = st.one_of(
     st.builds(
         Hello,
@@ -135,8 +159,9 @@ agent_messages: st.SearchStrategy[AgentMessage] = st.one_of(
         reason=tokens,
         attempts=counts,
         settled_ago=milliseconds,
-        log=st.lists(attempt_records, max_size=4).map(tuple),
+        log=logs,
     ),
+    st.builds(Held, id=uuids, reason=tokens, attempts=counts, log=logs),
     st.builds(CanaryEcho, nonce=tokens),
     st.builds(Paused, remaining=st.none() | milliseconds),
     st.builds(Draining),
@@ -149,6 +174,10 @@ fires = st.builds(
     subject_id=texts,
     uri=st.text(_unicode, max_size=2048),
     method=st.sampled_from(["GET", "POST", "PUT"]),
+    body=st.none() | st.text(_unicode, max_size=8192),
+    content_type=st.none() | texts,
+    authorization=st.none() | printable,
+    on_unknown=st.sampled_from(["fire", "hold"]),
     age=milliseconds,
     max_age=milliseconds,
 )
@@ -156,6 +185,7 @@ control_plane_messages: st.SearchStrategy[ControlPlaneMessage] = st.one_of(
     st.builds(Welcome, version=counts, canary_every=milliseconds, lease=milliseconds, server_time=milliseconds),
     fires,
     st.builds(Cancel, id=uuids),
+    st.builds(Release, id=uuids, attempts=counts),
     st.builds(ReportAck, id=uuids),
     st.builds(Canary, nonce=tokens),
     st.builds(NewKey, key=st.text(_unicode, min_size=16, max_size=256)),

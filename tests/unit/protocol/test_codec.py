@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from presence.errors import CloseCode, ProtocolViolation
 from presence.protocol import MAX_DEPTH, MAX_FRAME_BYTES
 from presence.protocol.codec import Decoder, Unknown, UnreadableFire, encode, from_agent, from_control_plane
-from presence.protocol.messages import AttemptRecord, Canary, Holding, NewKey, Paused, Report
+from presence.protocol.messages import AttemptRecord, Canary, Held, Holding, NewKey, Paused, Report
 from tests.unit.protocol.examples import (
     AGENT_EXAMPLES,
     CONTROL_PLANE_EXAMPLES,
@@ -105,6 +105,10 @@ def test_new_key_travels_in_full() -> None:
     assert body_of(NewKey(key="hunter2-hunter2-hunter2"))["key"] == "hunter2-hunter2-hunter2"
 
 
+def test_the_authorization_of_a_fire_travels_in_full() -> None:
+    assert body_of(fire().model_copy(update={"authorization": "Bearer hunter2"}))["authorization"] == "Bearer hunter2"
+
+
 def test_messages_of_the_other_side_are_unknown() -> None:
     assert from_agent.decode('{"type":"fire"}') == [Unknown("fire")]
     assert from_control_plane.decode('{"type":"report"}') == [Unknown("report")]
@@ -158,12 +162,17 @@ def test_frames_are_as_full_as_they_can_be(letter: str) -> None:
 def test_largest_messages_fit_into_a_frame() -> None:
     record = AttemptRecord(
         number=2**31 - 1, ago=2**53 - 1, took=2**53 - 1, status=999, phase="x" * 64, fault="x" * 64, reason="x" * 64,
-        address="f" * 64,
+        address="f" * 64, hint="x" * 64, location="x" * 270, proxy="x" * 270,
+        unknown=True, repeated=True, observed=True,
+        **dict.fromkeys(("dns", "connect", "tls", "write", "first_byte", "body"), 2**53 - 1),
     )  # fmt: skip
     largest = [
         Holding(ids=(ID,) * 5000),
         Report(id=ID, state="succeeded", reason="x" * 64, attempts=1, settled_ago=1, log=(record,) * 64),
-        fire(uri="\x01" * 2048),
+        Held(id=ID, reason="x" * 64, attempts=2**31 - 1, log=(record,) * 64),
+        fire(uri="\x01" * 2048).model_copy(
+            update={"body": "\x01" * 8192, "content_type": "\x01" * 256, "authorization": '"' * 4096}
+        ),
         NewKey(key="\x01" * 256),
     ]
     for message in largest:
@@ -359,6 +368,10 @@ def test_numbers_outside_of_the_range_are_bad(number: Any) -> None:
         ({"uri": "x" * 2049}, "uri"),
         ({"uri": None}, "uri"),
         ({"method": "BREW"}, "method"),
+        ({"body": "x" * 8193}, "body"),
+        ({"content_type": 7}, "content_type"),
+        ({"authorization": "a\r\nb"}, "authorization"),
+        ({"on_unknown": "drop"}, "on_unknown"),
         ({"subject_id": 7}, "subject_id"),
         ({"max_age": -1}, "max_age"),
         ({"max_age": 10**30}, "max_age"),

@@ -24,6 +24,7 @@ from tests.unit.protocol.examples import (
     CONTROL_PLANE_EXAMPLES,
     ID,
     fire,
+    held,
     hello,
     make_id,
     report,
@@ -41,15 +42,15 @@ ANSWERS: list[Callable[[str], Any]] = [
 AGENT_MAY_SAY = {
     S.GREETING: {"hello"},
     S.STATING: {"holding", "ready", "canary_echo", "paused", "draining"},
-    S.READY: {"accepted", "busy", "report", "canary_echo", "paused", "draining"},
-    S.DRAINING: {"accepted", "busy", "report", "canary_echo", "paused"},
+    S.READY: {"accepted", "busy", "report", "held", "canary_echo", "paused", "draining"},
+    S.DRAINING: {"accepted", "busy", "report", "held", "canary_echo", "paused"},
     S.CLOSED: set(),
 }
 CONTROL_PLANE_MAY_SAY = {
     S.GREETING: {"welcome", "go_away"},
     S.STATING: {"cancel", "canary", "new_key", "go_away", "report_ack"},
-    S.READY: {"fire", "cancel", "canary", "new_key", "go_away", "report_ack"},
-    S.DRAINING: {"cancel", "canary", "new_key", "go_away", "report_ack"},
+    S.READY: {"fire", "cancel", "release", "canary", "new_key", "go_away", "report_ack"},
+    S.DRAINING: {"cancel", "release", "canary", "new_key", "go_away", "report_ack"},
     S.CLOSED: set(),
 }
 # A fire may already have been on its way when the agent began to drain.
@@ -303,13 +304,14 @@ def test_repeated_fire_takes_no_further_credit() -> None:
     assert session.receive(frame(fire())) == [fire()]
 
 
-def test_answer_to_another_delivery_gives_no_credit() -> None:
+def test_answer_to_another_delivery_and_held_give_no_credit() -> None:
     control_plane, agent = control_plane_in(S.READY, credit=1), agent_in(S.READY, credit=1)
     control_plane.say(fire(make_id(1)))
-    control_plane.receive(frame(Accepted(id=make_id(2)), report(make_id(3))))
+    control_plane.receive(frame(Accepted(id=make_id(2)), report(make_id(3)), held(make_id(1))))
     assert control_plane.free_credit == 0
     agent.receive(frame(fire(make_id(1))))
     agent.say(report(make_id(2)))
+    agent.say(held(make_id(1)))
     violation(agent.receive, frame(fire(make_id(4))))
 
 
