@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
+from presence.agent.target_settings import InFlight, Rate, Seconds, Target
 from presence.configuration import Section, load
-from presence.domain.egress import EgressPolicy, parse_rule
+from presence.domain.egress import EgressPolicy, parse_lifted
 from presence.domain.retry import RetryPolicy
+from presence.domain.rule import parse_rule
 from presence.domain.template import TemplateError, parse_template
+from presence.domain.webhook import Method
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
 
@@ -27,8 +30,6 @@ _NO_KEY = (
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
-Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
-
 
 def _checked_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
     for rule in rules:
@@ -36,7 +37,14 @@ def _checked_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
     return rules
 
 
+def _checked_lifted(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    for address in addresses:
+        parse_lifted(address)
+    return addresses
+
+
 Rules = Annotated[tuple[str, ...], AfterValidator(_checked_rules)]
+Lifted = Annotated[tuple[str, ...], AfterValidator(_checked_lifted)]
 
 
 def state_directory() -> Path:
@@ -136,20 +144,37 @@ class Egress(Section):
     """What the agent may reach."""
 
     default: Literal["private", "deny"] = "private"
+    mode: Literal["enforce", "observe"] = "enforce"
     allow: Rules = ()
     deny: Rules = ()
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = (Method.GET,)
+    dangerously_lift: Lifted = ()
 
     def policy(self) -> EgressPolicy:
-        return EgressPolicy(self.default, tuple(map(parse_rule, self.allow)), tuple(map(parse_rule, self.deny)))
+        """The policy without the agent's own listeners, which only the running daemon knows."""
+        return EgressPolicy(
+            default=self.default,
+            mode=self.mode,
+            allow=tuple(map(parse_rule, self.allow)),
+            deny=tuple(map(parse_rule, self.deny)),
+            methods=frozenset(self.methods),
+            lifted=tuple(map(parse_lifted, self.dangerously_lift)),
+        )
 
 
 class Delivery(Section):
-    """Bounds of the requests. Times in seconds."""
+    """Bounds of the requests. Times in seconds, `rate` in deliveries per second."""
 
-    max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 64
+    max_in_flight: InFlight = 64
+    per_host: InFlight = 8
+    rate: Rate | None = Field(None, examples=[50.0])
+    dns_timeout: Seconds = 5.0
     connect_timeout: Seconds = 5.0
+    tls_timeout: Seconds = 5.0
+    first_byte_timeout: Seconds = 15.0
     attempt_timeout: Seconds = 30.0
     max_response_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 32_768
     grace: Seconds = 20.0
 
 
@@ -193,6 +218,7 @@ class AgentSettings(BaseSettings):
 
     control_plane: ControlPlane = ControlPlane()
     egress: Egress = Egress()
+    targets: tuple[Target, ...] = ()
     delivery: Delivery = Delivery()
     retry: Retry = Retry()
     journal: Journal = Journal()

@@ -1,0 +1,208 @@
+"""What each target gets beside the request: local headers, trust, client certificate, proxy, limits.
+
+`Targets` reads all files that the settings name, once; `of` answers from memory. Values of headers and
+credentials appear in no error and no repr.
+"""
+
+import base64
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from presence.agent.settings import AgentSettings, Delivery
+from presence.agent.target_settings import HeaderValue, Target, header_value_fault, proxy_address
+from presence.domain.address import address_of
+from presence.domain.rule import Rule
+from presence.errors import ConfigurationError
+
+REMEMBERED = 10_000
+"""Hosts with ports whose options are remembered."""
+
+MAX_FILE = 1024 * 1024
+"""Bytes of a file that is named in a target: a bundle of all public authorities has a quarter of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy. `authorization` is the value of `Proxy-Authorization`."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """How requests to one host and port are made. Times in seconds, `rate` in deliveries per second."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    tls: ssl.SSLContext
+    proxy: Proxy | None
+    proxy_resolves: bool
+    dns_timeout: float
+    connect_timeout: float
+    tls_timeout: float
+    first_byte_timeout: float
+    timeout: float
+    max_in_flight: int
+    rate: float | None
+
+
+class Targets:
+    """The options of every target. Raises ConfigurationError that names target, key and file if a file is no good."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        self._default = _default(settings.delivery)
+        self._entries: list[tuple[Rule, TargetOptions]] = []
+        for number, target in enumerate(settings.targets):
+            files = _Files(f"targets[{number}]", target)
+            self._entries.append((target.pattern(), _options(target, files, self._default)))
+        self._known: dict[tuple[str, int], TargetOptions] = {}
+
+    def of(self, host: str, port: int) -> TargetOptions:
+        """The options of the first entry that covers the host (as `UriTemplate.host` writes it), else the defaults."""
+        found = self._known.get((host, port))
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            address = address_of(host)
+            matching = (options for pattern, options in self._entries if pattern.names(host, port, address))
+            found = self._known[host, port] = next(matching, self._default)
+        return found
+
+
+def _default(delivery: Delivery) -> TargetOptions:
+    return TargetOptions(
+        headers={},
+        tls=_context(),
+        proxy=None,
+        proxy_resolves=False,
+        dns_timeout=delivery.dns_timeout,
+        connect_timeout=delivery.connect_timeout,
+        tls_timeout=delivery.tls_timeout,
+        first_byte_timeout=delivery.first_byte_timeout,
+        timeout=delivery.attempt_timeout,
+        max_in_flight=delivery.per_host,
+        rate=None,
+    )
+
+
+def _options(target: Target, files: "_Files", default: TargetOptions) -> TargetOptions:
+    own_tls = target.ca_file is not None or target.client_cert is not None
+    return TargetOptions(
+        headers={name: files.header(name, value) for name, value in target.headers.items()},
+        tls=files.context() if own_tls else default.tls,
+        proxy=files.proxy(),
+        proxy_resolves=target.proxy_resolves,
+        dns_timeout=default.dns_timeout,
+        connect_timeout=target.connect_timeout or default.connect_timeout,
+        tls_timeout=default.tls_timeout,
+        first_byte_timeout=target.timeout or default.first_byte_timeout,
+        timeout=target.timeout or default.timeout,
+        max_in_flight=target.max_in_flight or default.max_in_flight,
+        rate=target.rate,
+    )
+
+
+def _context() -> ssl.SSLContext:
+    """Verifies names and chains against the system's store; TLS 1.2 at least; speaks HTTP/1.1 only."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class _Files:
+    """Reads what one target names; every fault becomes a ConfigurationError with its place."""
+
+    def __init__(self, place: str, target: Target) -> None:
+        self._place = place
+        self._target = target
+
+    def header(self, name: str, value: HeaderValue) -> str:
+        if isinstance(value, SecretStr):
+            return value.get_secret_value()
+        key = f"headers.{name}"
+        text = self._line(key, value.file)
+        fault = header_value_fault(text)
+        if fault:
+            raise self._fault(key, value.file, f"{fault}; write the bare value into the file")
+        return text
+
+    def proxy(self) -> Proxy | None:
+        if self._target.proxy is None:
+            return None
+        host, port = proxy_address(self._target.proxy)
+        file = self._target.proxy_credentials_file
+        if file is None:
+            return Proxy(host, port)
+        text = self._line("proxy_credentials_file", file)
+        user, colon, _ = text.partition(":")
+        if not user or not colon or not text.isprintable():
+            raise self._fault("proxy_credentials_file", file, "write one line, user:password, into the file")
+        return Proxy(host, port, f"Basic {base64.b64encode(text.encode()).decode()}")
+
+    def context(self) -> ssl.SSLContext:
+        context = _context()
+        if self._target.ca_file is not None:
+            self._trust(context, self._target.ca_file)
+        if self._target.client_cert is not None:
+            self._identify(context, self._target.client_cert, self._target.client_key)
+        return context
+
+    def _trust(self, context: ssl.SSLContext, file: Path) -> None:
+        text = self._read("ca_file", file)
+        try:
+            context.load_verify_locations(cadata=text)
+        except (ssl.SSLError, ValueError):
+            raise self._fault(
+                "ca_file", file, "no certificates in PEM form; it must hold the authority's -----BEGIN CERTIFICATE-----"
+            ) from None
+        # An intermediate authority, or the target's own certificate, is trusted as it stands there.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+    def _identify(self, context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+        if "-----BEGIN CERTIFICATE-----" not in self._read("client_cert", certificate):
+            raise self._fault("client_cert", certificate, "holds no -----BEGIN CERTIFICATE-----; give it in PEM form")
+        place, file = ("client_key", key) if key else ("client_cert", certificate)
+        if "PRIVATE KEY-----" not in self._read(place, file):
+            hint = "give it in PEM form" if key else "append the key in PEM form, or name its file as client_key"
+            raise self._fault(place, file, f"holds no private key; {hint}")
+        encrypted = self._fault(
+            place,
+            file,
+            "the key is encrypted, and nobody is there to type its password; decrypt it (openssl pkey -in"
+            " KEY -out PLAIN) and protect the file with mode 0600",
+        )
+
+        def refuse() -> str:
+            raise encrypted
+
+        try:
+            context.load_cert_chain(certificate, key, password=refuse)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise self._fault(place, file, f"not the key of the certificate in {certificate}") from None
+            raise self._fault(place, file, "certificate or key is damaged; write both anew, in PEM form") from None
+
+    def _line(self, key: str, file: Path) -> str:
+        """The text without the line's end that editors put there."""
+        return self._read(key, file).removesuffix("\n").removesuffix("\r")
+
+    def _read(self, key: str, file: Path) -> str:
+        try:
+            with file.open("rb") as opened:
+                content = opened.read(MAX_FILE + 1)
+            if len(content) > MAX_FILE:
+                raise self._fault(key, file, f"is larger than {MAX_FILE} bytes; name the right file")
+            return content.decode()
+        except OSError as error:
+            raise self._fault(key, file, f"cannot be read: {error.strerror}; make it readable for the agent") from None
+        except UnicodeDecodeError:
+            raise self._fault(key, file, "is not text; name the right file") from None
+
+    def _fault(self, key: str, file: Path, what: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._place}.{key} (host {self._target.host}): {file}: {what}")
