@@ -144,8 +144,8 @@ def longest_wait(policy: RetryPolicy, attempts: int) -> int:
 def parse_retry_after(text: str, now: datetime) -> int | None:
     """The milliseconds that a `Retry-After` asks to wait: seconds or a date (RFC 9110, 10.2.3). None: unusable.
 
-    `now` is the target's time, best the `Date` of the same response: the two clocks may differ by days.
-    Not negative and below 2**53.
+    `now` is the target's time, with its zone; best the `Date` of the same response (`parse_http_date`), because its
+    clock and ours may differ by days. The answer is not negative and below 2**53.
     """
     text = text.strip(" \t")
     if text.isascii() and text.isdigit() and len(text) <= _USABLE_LENGTH:
