@@ -69,7 +69,8 @@ class Allowed:
 class EgressPolicy:
     """The administrator's rules. `methods`: what a rule without methods allows, and the default.
 
-    `own`: the agent's listeners; an unspecified address there stands for all loopback addresses.
+    `lifted`: networks of `LIFTABLE` that are open like private ones. `own`: the agent's listeners by address and port;
+    0.0.0.0 and :: stand for loopback only there, so the host's other addresses must be named as well.
     """
 
     default: Literal["private", "deny"] = "private"
@@ -91,23 +92,15 @@ class EgressPolicy:
         return _all([self._decide(destination, address, method, open_by_default) for address in addresses])
 
     def decide_proxy(self, host: str, port: int, addresses: Iterable[Address]) -> Refused | None:
-        """Why a configured proxy must not be used: what is configured passes unless it is denied."""
-        known = list(addresses)
-        if not known:
+        """Why a configured proxy must not be used; what is configured passes unless it is denied.
+
+        Deny rules count that are about the place as such, without path and methods. Loopback must be written as such
+        in the configuration, a name may not lead to it.
+        """
+        reasons = [self._denied_proxy(host, port, address) for address in addresses]
+        if not reasons:
             return Refused(Reason.NOT_ALLOWED)
-        for address in known:
-            reason = self._denied_address(address, port)
-            if reason is None and any(
-                rule.names(host, port, address) and _admits(rule, address)
-                for rule in self.deny
-                if not rule.path and rule.methods is None
-            ):
-                reason = Reason.DENIED_BY_RULE
-            if reason is None and is_loopback(address) and address_of(host) != address:
-                reason = Reason.DENIED_LOOPBACK
-            if reason is not None:
-                return Refused(reason)
-        return None
+        return next((Refused(reason) for reason in reasons if reason is not None), None)
 
     def decide_proxied(
         self, destination: Destination, addresses: Iterable[Address] | None, method: str, *, proxy_resolves: bool
@@ -132,13 +125,13 @@ class EgressPolicy:
         if reason is not None:
             return Refused(reason)
         rules = self._matching(destination, address)
+        by_name = [rule for rule in rules if rule.name is not None]
         loopback = is_loopback(address)
         if loopback:
             # A name that resolves to loopback, or a rule as wide as 0.0.0.0/0, would open this host's own services.
             rules = [rule for rule in rules if _names_loopback(rule)]
             if not rules:
                 return Refused(Reason.DENIED_LOOPBACK)
-        by_name = [rule for rule in rules if rule.name is not None]
         if by_name and not any(_admits(rule, address) for rule in by_name):
             return Refused(Reason.OTHER_NETWORK)
         rules = [rule for rule in rules if _admits(rule, address)]
@@ -159,6 +152,15 @@ class EgressPolicy:
         if not proxy_resolves or (rules and not sure):
             return Refused(Reason.PROXY_UNRESOLVED)
         return self._permit(destination, sure, method, by_default=False, relaxed=True)
+
+    def _denied_proxy(self, host: str, port: int, address: Address) -> Reason | None:
+        reason = self._denied_address(address, port)
+        if reason is not None:
+            return reason
+        places = [rule for rule in self.deny if not rule.path and rule.methods is None]
+        if any(rule.names(host, port, address) and _admits(rule, address) for rule in places):
+            return Reason.DENIED_BY_RULE
+        return Reason.DENIED_LOOPBACK if is_loopback(address) and address_of(host) != address else None
 
     def _denied_address(self, address: Address, port: int) -> Reason | None:
         listeners = [listener for listener, listening in self.own if listening == port]

@@ -58,7 +58,7 @@ class UriTemplate:
     _pieces: tuple[str, ...]
     """Literal, name, literal, name, ..., literal; as they go over the wire."""
     _plain: bool
-    """Without percent-encoding, so that unreserved characters cannot make a dot segment of it."""
+    """Without an encoded `%`, so that unreserved characters cannot make a dot segment or a backslash of it."""
 
     def expand(self, values: Mapping[str, str]) -> str:
         """The URI with every placeholder replaced by its percent-encoded value.
@@ -102,7 +102,7 @@ def parse_template(text: str) -> UriTemplate:
     _refuse_ambiguous_path(text)
     pieces = tuple(_BRACES.split(text[:start] + sent_as + text[end:]))
     has_encoded_slash = _ENCODED_SLASH.search(shape["path"]) is not None
-    return UriTemplate(text, scheme, host, port, names, has_encoded_slash, pieces, "%" not in text[end:])
+    return UriTemplate(text, scheme, host, port, names, has_encoded_slash, pieces, "%25" not in text)
 
 
 def path_of(uri: str) -> str:

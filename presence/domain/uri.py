@@ -21,6 +21,7 @@ _HEXADECIMAL_NUMBER = re.compile(r"0[xX][0-9A-Fa-f]*\Z")
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9\-._~]\Z")
+# With what ends a segment for some server: parameters (Tomcat reads `/..;x/` as `/../`), a decoded `?` or `#`, NUL.
 _DOT_SEGMENT = re.compile(r"(?:\A|[/\\])\.\.?(?:[/\\;?#\x00-\x1f]|\Z)")
 
 
