@@ -34,7 +34,8 @@ def parse_body(text: str, content_type: str | None) -> None:
     lone = re.search("[\ud800-\udfff]", text)
     if lone:
         raise TemplateError(f"the body contains the lone surrogate U+{ord(lone[0]):04X} at position {lone.start() + 1}")
-    if text and _is_json(_media_type(content_type)):
+    media_type = _media_type(content_type)
+    if text and _is_json(media_type):
         _check_json(text)
 
 
