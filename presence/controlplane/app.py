@@ -76,9 +76,9 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
     services = Services(
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
         presences=presences,
-        webhooks=Webhooks(database, clock),
+        webhooks=Webhooks(database, clock, bus),
         events=Events(database, clock, bus),
-        deliveries=Deliveries(database),
+        deliveries=Deliveries(database, clock, bus, connections),
         clock=clock,
         active_within=int(settings.dispatch.canary_every * 1000) * ACTIVE_CANARIES,
         public_url=settings.server.public_url,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from presence.controlplane.access import Peer
 from presence.errors import CloseCode
-from presence.protocol.messages import Accepted, AgentMessage, Busy, ControlPlaneMessage, Fire, Report
-from presence.protocol.session import ControlPlaneSession, SessionState
+from presence.protocol.messages import Accepted, AgentMessage, Busy, Cancel, ControlPlaneMessage, Fire, Release, Report
+from presence.protocol.session import CONTROL_PLANE_SAYS, ControlPlaneSession, SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Connection:
         """Heard, and waiting to be recorded."""
         self.recording: list[AgentMessage] = []
         """Taken from the inbox; whether the database has them is not known yet."""
-        self.held: set[str] = set()
+        self.stated: set[str] = set()
+        """What it has in its journal, as it said before its Ready."""
         self.reconciled = False
         """The database agrees with what the agent said it holds: from then on it is given fires."""
         self.starved = False
@@ -75,6 +76,10 @@ class Connection:
         if self.session.state is not SessionState.CLOSED:
             self.session.say(message)
             self.spoken.set()
+
+    def may_hear(self, message: ControlPlaneMessage) -> bool:
+        """Whether the session has come as far as that."""
+        return isinstance(message, CONTROL_PLANE_SAYS[self.session.state])
 
     def fire(self, fire: Fire, *, alone: bool = False) -> bool:
         """Queues a fire, unless the agent takes none any more. `alone`: no other until it is answered."""
@@ -145,6 +150,12 @@ class Connections:
     def under_way(self, presence_id: str) -> set[str]:
         """The fires to a presence whose answer is not recorded, in whatever session."""
         return {id_ for connection in self._open.get(presence_id, ()) for id_ in connection.under_way}
+
+    def tell(self, presence_id: str, instance_id: str, message: Cancel | Release) -> None:
+        """Says it to that instance, if it is connected here. One that is not states later what it holds."""
+        connection = self._newest.get((presence_id, instance_id))
+        if connection is not None and connection.may_hear(message):
+            connection.say(message)
 
     def presences(self) -> set[str]:
         """The presences with an open connection."""

@@ -12,9 +12,10 @@ from presence.clock import Clock
 from presence.controlplane.access import Peer
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
-from presence.controlplane.store import deliveries, sweep
+from presence.controlplane.store import deliveries, holds, sweep
 from presence.controlplane.store.deliveries import Due
 from presence.controlplane.store.engine import Database
+from presence.domain.webhook import Method, OnUnknown
 from presence.errors import DatabaseError
 from presence.logs import get_logger
 from presence.protocol.messages import Fire
@@ -104,7 +105,7 @@ class Dispatcher:
         if has_expired:
             async with self._database.write() as transaction:
                 count = await sweep.expire(transaction, now)
-            _log.warning("deliveries expired before an agent took them", count=count)
+            _log.warning("deliveries expired while they waited", count=count)
         if unsaid:
             async with self._database.write() as transaction:
                 await sweep.requeue_unsaid(transaction, unsaid)
@@ -140,12 +141,16 @@ class Dispatcher:
         limit = min(CLAIM, sum(seat.free_credit for seat in seats))
         async with self._database.write() as transaction:
             due = await deliveries.due(transaction, peer, now, limit)
-            plan = assign(due, seats)
+            paused = {delivery.webhook_id for delivery in due if delivery.paused}
+            if paused:
+                # They were queued again after their webhook was paused.
+                await holds.hold_queued(transaction, peer, paused)
+            plan = assign([delivery for delivery in due if not delivery.paused], seats)
             for connection, batch in plan:
                 ids = [delivery.id for delivery in batch]
                 await deliveries.dispatch(transaction, peer, connection.instance_id, ids, now)
         await self._fire(peer, plan)
-        if len(due) == CLAIM:
+        if len(due) == CLAIM or paused:
             self._bus.wake(presence_id)
         elif len(due) == limit or any(delivery.suspect for delivery in due):
             self._connections.starve(presence_id)
@@ -174,6 +179,10 @@ def _fire(delivery: Due, now: int) -> Fire:
         event=delivery.event_type,
         subject_id=delivery.subject,
         uri=delivery.uri,
+        method=Method(delivery.method).value,
+        body=delivery.body,
+        content_type=delivery.content_type,
+        on_unknown=OnUnknown(delivery.on_unknown).value,
         age=max(0, now - delivery.created_at),
         max_age=delivery.expires_at - delivery.created_at,
     )

@@ -178,17 +178,17 @@ class _Conversation:
                 messages = rest
         for message in messages:
             if isinstance(message, Holding):
-                self._connection.held.update(message.ids)
+                self._connection.stated.update(message.ids)
         telling = [message for message in messages if not isinstance(message, CanaryEcho) or self._is_echo(message)]
         answers = await self._gateway.sessions.record(
-            self._peer, self._connection.instance_id, telling, self._connection.held
+            self._peer, self._connection.instance_id, telling, self._connection.stated
         )
         for answer in answers:
             self._connection.say(answer)
         if any(isinstance(message, Ready) for message in messages):
             self._connection.reconciled = True
             self._connection.starved = True
-            self._connection.held.clear()
+            self._connection.stated.clear()
             _log.info("agent ready", presence=self._peer.presence_id, instance=self._connection.instance_id)
         if self._connection.starved and self._connection.free_credit > 0:
             self._connection.starved = False

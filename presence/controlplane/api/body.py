@@ -71,13 +71,14 @@ def _is_json(content_type: str) -> bool:
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body is parsed by `parse`; what that refuses is a 400."""
+    """A route whose JSON body, if it takes one, is parsed by `parse`; what that refuses is a 400."""
 
     def get_route_handler(self) -> Any:
         handler = super().get_route_handler()
+        takes_body = self.body_field is not None
 
         async def strict(request: Request) -> Response:
-            if request.method in ("POST", "PUT") and not _is_json(request.headers.get("content-type", "")):
+            if takes_body and not _is_json(request.headers.get("content-type", "")):
                 raise Refusal(
                     Key.INVALID_INPUT, "send the body as JSON, with the header Content-Type: application/json"
                 )

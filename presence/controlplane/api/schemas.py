@@ -59,6 +59,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorMessage, "description": "Bad request"},
     401: {"model": ErrorMessage, "description": "Not logged in"},
 }
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorMessage, "description": "There is no such thing"}}
+CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorMessage, "description": "Its state does not allow it"}}
 
 
 class Page(BaseModel):

@@ -1,4 +1,7 @@
-"""Events: accepted once, matched to webhooks, turned into queued deliveries in the same transaction."""
+"""Events: accepted once, matched to webhooks, turned into deliveries in the same transaction.
+
+They are queued; those of a webhook that is paused are held.
+"""
 
 from dataclasses import dataclass
 from uuid import uuid4
@@ -10,6 +13,7 @@ from presence.controlplane.store import deliveries, events, webhooks
 from presence.controlplane.store.deliveries import NewDelivery
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.events import Event
+from presence.controlplane.store.holds import WEBHOOK_PAUSED
 from presence.controlplane.store.webhooks import Webhook
 from presence.domain.events import EventType
 from presence.logs import get_logger
@@ -68,6 +72,11 @@ def _delivery(event: Event, webhook: Webhook) -> NewDelivery:
         event_type=event.type,
         subject=event.subject,
         uri=webhook.uri,
+        method=webhook.method,
+        body=webhook.body,
+        content_type=webhook.content_type,
+        on_unknown=webhook.on_unknown,
         created_at=event.created_at,
         expires_at=event.created_at + webhook.max_age_seconds * 1000,
+        reason=None if webhook.paused_at is None else WEBHOOK_PAUSED,
     )

@@ -1,20 +1,25 @@
 """What agents' sessions tell, written down: all that is heard together in one transaction.
 
 A `ReportAck` is returned only after the commit, so an agent forgets nothing that is not stored here.
+
+What an agent holds for a person's decision (`Held`) stays its own, whatever its lease: it asks again after every
+Ready, and is answered by `Release` once somebody decided, or by `Cancel`.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
 from presence.controlplane.access import Peer
 from presence.controlplane.bus import Bus
-from presence.controlplane.store import deliveries, presences, sweep
-from presence.controlplane.store.deliveries import Settled
+from presence.controlplane.store import deliveries, holds, presences, sweep, webhooks
+from presence.controlplane.store.deliveries import Settled, Standing
 from presence.controlplane.store.engine import Database
-from presence.domain.delivery import FinalState
+from presence.controlplane.store.holds import Waiting
+from presence.domain.delivery import DeliveryState, FinalState, sources_of
+from presence.domain.outcome import Reason
 from presence.logs import get_logger
 from presence.protocol.messages import (
     Accepted,
@@ -24,10 +29,12 @@ from presence.protocol.messages import (
     CanaryEcho,
     Cancel,
     Draining,
+    Held,
     Hello,
     Holding,
     Paused,
     Ready,
+    Release,
     Report,
     ReportAck,
 )
@@ -64,27 +71,30 @@ class Sessions:
         return True
 
     async def record(
-        self, peer: Peer, instance_id: str, messages: Sequence[AgentMessage], held: Collection[str]
-    ) -> list[Cancel | ReportAck]:
+        self, peer: Peer, instance_id: str, messages: Sequence[AgentMessage], stated: Collection[str]
+    ) -> list[Cancel | Release | ReportAck]:
         """Writes down what one session said, in order of meaning; gives what is to be answered.
 
-        `held`: all ids that the session has stated, needed at its Ready.
+        `stated`: all ids that the session has stated, needed at its Ready.
         """
         messages = [message for message in messages if not isinstance(message, Paused | Draining)]
-        answers: list[Cancel | ReportAck] = []
+        answers: list[Cancel | Release | ReportAck] = []
         if not messages:
             return answers
-        stated = [id_ for message in messages if isinstance(message, Holding) for id_ in message.ids]
         accepted = [message.id for message in messages if isinstance(message, Accepted)]
+        accepted += [id_ for message in messages if isinstance(message, Holding) for id_ in message.ids]
+        held = [message for message in messages if isinstance(message, Held)]
         reports = [message for message in messages if isinstance(message, Report)]
         now = self._clock.wall()
         async with self._database.write() as transaction:
-            if stated or accepted:
-                await deliveries.accept(transaction, peer, instance_id, [*stated, *accepted], now)
-                vain = await deliveries.held_in_vain(transaction, peer, instance_id, [*stated, *accepted])
+            if accepted or held:
+                await deliveries.accept(transaction, peer, instance_id, accepted, now)
+                had = {*accepted, *(message.id for message in held)}
+                vain = await deliveries.had_in_vain(transaction, peer, instance_id, had)
                 answers += [Cancel(id=id_) for id_ in vain]
             if any(isinstance(message, Ready) for message in messages):
-                await self._reconcile(transaction, peer, instance_id, held)
+                await self._reconcile(transaction, peer, instance_id, stated)
+            answers += await self._hold(transaction, peer, instance_id, held, now)
             busy = [(message.id, now + message.retry_in) for message in messages if isinstance(message, Busy)]
             await deliveries.postpone(transaction, peer, instance_id, busy)
             answers += await self._settle(transaction, peer, instance_id, reports, now)
@@ -113,14 +123,18 @@ class Sessions:
         self._bus.wake(peer.presence_id)
 
     async def _reconcile(
-        self, transaction: AsyncConnection, peer: Peer, instance_id: str, held: Collection[str]
+        self, transaction: AsyncConnection, peer: Peer, instance_id: str, stated: Collection[str]
     ) -> None:
-        """The agent has stated all that it holds; what we believed it had besides is queued again."""
-        lost = await deliveries.accepted_by(transaction, peer, instance_id) - set(held)
+        """The agent has stated all that it has; what we believed it had besides is queued again.
+
+        What waits for a person's decision goes on waiting: nobody knows whether it took effect.
+        """
+        lost = await deliveries.had_by(transaction, peer, instance_id) - set(stated)
         if lost:
             await deliveries.requeue_accepted(transaction, peer, instance_id, lost)
+            await holds.disown(transaction, peer, instance_id, lost)
             _log.error(
-                "the agent lost accepted deliveries (is its journal gone?); they are queued again",
+                "the agent lost accepted deliveries (is its journal gone?); they are queued again, if not held",
                 count=len(lost), presence=peer.presence_id, instance=instance_id,
             )  # fmt: skip
         await deliveries.requeue_dispatched(transaction, peer, instance_id)
@@ -130,12 +144,12 @@ class Sessions:
     ) -> list[ReportAck]:
         if not reports:
             return []
-        known = await deliveries.states(transaction, peer, {report.id for report in reports})
+        known = await deliveries.standings(transaction, peer, {report.id for report in reports})
         settled = []
         for report in reports:
             if report.id not in known:
                 _log.warning("report for an unknown delivery", delivery=report.id, presence=peer.presence_id)
-            elif _is_telling(report, known[report.id][1], instance_id):
+            elif _is_telling(report, known[report.id].instance_id, instance_id):
                 settled.append(_settled(report, now))
             else:
                 _log.info(
@@ -143,7 +157,41 @@ class Sessions:
                     delivery=report.id, state=report.state, presence=peer.presence_id, instance=instance_id,
                 )  # fmt: skip
         await deliveries.settle(transaction, peer, instance_id, settled)
+        await self._pause(transaction, peer, {known[row.id].webhook_id for row in settled if _is_gone(row, known)}, now)
         return [ReportAck(id=report.id) for report in reports]
+
+    async def _pause(self, transaction: AsyncConnection, peer: Peer, webhook_ids: Collection[str], now: int) -> None:
+        """Their targets are gone for good: nothing is fired at them until somebody resumes them."""
+        if not webhook_ids:
+            return
+        for webhook_id in await webhooks.pause(transaction, peer.organization_id, webhook_ids, Reason.GONE, now):
+            count = await holds.hold_queued(transaction, peer, [webhook_id])
+            _log.warning(
+                "webhook paused, its target answered 410: change or resume it",
+                webhook=webhook_id, presence=peer.presence_id, reason=Reason.GONE.value, held=count,
+            )  # fmt: skip
+
+    async def _hold(
+        self, transaction: AsyncConnection, peer: Peer, instance_id: str, held: Sequence[Held], now: int
+    ) -> list[Release]:
+        """Asks a person about what the instance owns; gives the answers that are known already."""
+        if not held:
+            return []
+        known = await deliveries.standings(transaction, peer, {message.id for message in held})
+        mine = [message for message in held if message.id in known and known[message.id].instance_id == instance_id]
+        answers = [
+            Release(id=message.id, attempts=message.attempts) for message in mine if _is_released(message, known)
+        ]
+        waiting = [message for message in mine if not _is_released(message, known)]
+        await holds.hold(transaction, peer, instance_id, [_waiting(message, now) for message in waiting])
+        for message in waiting:
+            if known[message.id].state is DeliveryState.ACCEPTED:
+                _log.warning(
+                    "delivery held until somebody resolves it",
+                    delivery=message.id, reason=message.reason, attempts=message.attempts,
+                    presence=peer.presence_id, instance=instance_id,
+                )  # fmt: skip
+        return answers
 
 
 def _is_telling(report: Report, owner: str | None, instance_id: str) -> bool:
@@ -155,17 +203,36 @@ def _is_telling(report: Report, owner: str | None, instance_id: str) -> bool:
     return report.state is FinalState.SUCCEEDED or owner == instance_id
 
 
+def _is_gone(settled: Settled, known: Mapping[str, Standing]) -> bool:
+    """Whether the delivery ended now, because its target is gone."""
+    is_new = known[settled.id].state in sources_of(DeliveryState.FAILED)
+    return is_new and settled.state is FinalState.FAILED and settled.reason == Reason.GONE
+
+
+def _is_released(held: Held, known: Mapping[str, Standing]) -> bool:
+    """Whether a person has said already to go on after these attempts."""
+    standing = known[held.id]
+    return standing.state is DeliveryState.ACCEPTED and standing.released_attempts == held.attempts
+
+
+def _waiting(held: Held, now: int) -> Waiting:
+    return Waiting(held.id, held.reason, held.attempts, _attempt_log(held.log, now))
+
+
 def _settled(report: Report, now: int) -> Settled:
     return Settled(
         id=report.id,
         state=report.state,
         reason=report.reason,
         attempts=report.attempts,
-        attempt_log=json.dumps([_attempt(record, now) for record in report.log], separators=(",", ":")),
+        attempt_log=_attempt_log(report.log, now),
         settled_at=max(0, now - report.settled_ago),
     )
 
 
-def _attempt(record: AttemptRecord, now: int) -> dict[str, object]:
-    """As stored: absolute time in place of the age."""
-    return {"at": max(0, now - record.ago), **record.model_dump(exclude={"ago"}, exclude_none=True)}
+def _attempt_log(log: Sequence[AttemptRecord], now: int) -> str:
+    """As stored: absolute times in place of the ages."""
+    attempts = [
+        {"at": max(0, now - record.ago), **record.model_dump(exclude={"ago"}, exclude_none=True)} for record in log
+    ]
+    return json.dumps(attempts, separators=(",", ":"))

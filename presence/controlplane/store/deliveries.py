@@ -1,4 +1,4 @@
-"""Deliveries: every change of state is one guarded UPDATE, made by `change`.
+"""Deliveries: every change of state is one guarded UPDATE, made by `change`. Into `held` and out of it: `holds`.
 
 What a guard does not let through changes nothing: a message that comes late or twice has no effect.
 """
@@ -7,12 +7,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
 from presence.controlplane.store.chunks import chunks
-from presence.controlplane.store.tables import delivery
+from presence.controlplane.store.tables import delivery, webhook
 from presence.domain.delivery import DeliveryState, FinalState, sources_of
 from presence.domain.outcome import Reason
 
@@ -21,30 +33,8 @@ _FINAL = tuple(_D(final.value) for final in FinalState)
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """A delivery as its log shows it. `attempt_log`: a JSON array."""
-
-    id: str
-    webhook_id: str
-    presence_id: str
-    event_id: str
-    event_type: str
-    subject: str
-    uri: str
-    state: str
-    reason: str | None
-    instance_id: str | None
-    attempts: int
-    attempt_log: str
-    created_at: int
-    dispatched_at: int | None
-    accepted_at: int | None
-    settled_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """What a delivery starts with; it is queued."""
+    """What a delivery starts with. It is queued, unless there is a `reason` why it is held."""
 
     id: str
     webhook_id: str
@@ -53,22 +43,45 @@ class NewDelivery:
     event_type: str
     subject: str
     uri: str
+    method: str
+    body: str | None
+    content_type: str | None
+    on_unknown: str
     created_at: int
     expires_at: int
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A queued delivery that may be fired now. `suspect`: a session broke once while it was unanswered."""
+    """A queued delivery that may be fired now. `suspect`: a session broke once while it was unanswered.
+
+    `paused`: its webhook has been paused since it was queued, so it is to be held instead.
+    """
 
     id: str
     webhook_id: str
     event_type: str
     subject: str
     uri: str
+    method: str
+    body: str | None
+    content_type: str | None
+    on_unknown: str
     created_at: int
     expires_at: int
     suspect: bool
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a delivery stands. `released_attempts`: the attempts after which a person said to go on."""
+
+    state: DeliveryState
+    instance_id: str | None
+    webhook_id: str
+    released_attempts: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +105,18 @@ def change(target: DeliveryState, *sources: DeliveryState) -> Update:
     return update(delivery).where(delivery.c.state.in_(states)).values(state=target)
 
 
-def _of(peer: Peer) -> ColumnElement[bool]:
+def of(peer: Peer) -> ColumnElement[bool]:
+    """Those of the agent's presence: all that it can see or change."""
     return (delivery.c.organization_id == peer.organization_id) & (delivery.c.presence_id == peer.presence_id)
 
 
 async def add(transaction: AsyncConnection, organization_id: str, added: Sequence[NewDelivery]) -> None:
     if added:
-        rows = [{"organization_id": organization_id, "state": _D.QUEUED, **asdict(row)} for row in added]
+        rows = [
+            {"organization_id": organization_id, "state": _D.HELD if row.reason else _D.QUEUED, **asdict(row)}
+            for row in added
+        ]
         await transaction.execute(insert(delivery), rows)
-
-
-async def page(transaction: AsyncConnection, organization_id: str, top: int, skip: int) -> list[Delivery]:
-    """A page of the organization's deliveries, newest first."""
-    columns = [delivery.c[name] for name in Delivery.__slots__]
-    query = (
-        select(*columns)
-        .where(delivery.c.organization_id == organization_id)
-        .order_by(delivery.c.created_at.desc(), delivery.c.id.desc())
-        .limit(top)
-        .offset(skip)
-    )
-    return [Delivery(*row) for row in await transaction.execute(query)]
-
-
-async def count(transaction: AsyncConnection, organization_id: str) -> int:
-    query = select(func.count()).select_from(delivery).where(delivery.c.organization_id == organization_id)
-    return (await transaction.execute(query)).scalar_one()
 
 
 async def due(transaction: AsyncConnection, peer: Peer, now: int, limit: int) -> list[Due]:
@@ -129,6 +128,7 @@ async def due(transaction: AsyncConnection, peer: Peer, now: int, limit: int) ->
 
 
 def _due(peer: Peer, now: int, limit: int) -> Select[Any]:
+    paused = exists().where(webhook.c.id == delivery.c.webhook_id, webhook.c.paused_at.is_not(None))
     return (
         select(
             delivery.c.id,
@@ -136,11 +136,16 @@ def _due(peer: Peer, now: int, limit: int) -> Select[Any]:
             delivery.c.event_type,
             delivery.c.subject,
             delivery.c.uri,
+            delivery.c.method,
+            delivery.c.body,
+            delivery.c.content_type,
+            delivery.c.on_unknown,
             delivery.c.created_at,
             delivery.c.expires_at,
             delivery.c.protocol_closes > 0,
+            paused,
         )
-        .where(_of(peer), is_due(now))
+        .where(of(peer), is_due(now))
         .order_by(delivery.c.created_at, delivery.c.id)
         .limit(limit)
     )
@@ -154,25 +159,28 @@ def is_due(now: int) -> ColumnElement[bool]:
 async def dispatch(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
     """Gives queued deliveries to an instance."""
     await transaction.execute(
-        change(_D.DISPATCHED)
-        .where(_of(peer), delivery.c.id.in_(ids))
-        .values(instance_id=instance_id, dispatched_at=now)
+        change(_D.DISPATCHED).where(of(peer), delivery.c.id.in_(ids)).values(instance_id=instance_id, dispatched_at=now)
     )
 
 
 async def accept(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
-    """The instance has them in its journal. One that was queued again meanwhile becomes accepted, too."""
-    statement = change(_D.ACCEPTED).where(_of(peer)).values(instance_id=instance_id, accepted_at=now)
+    """The instance has them in its journal. One that was queued again meanwhile becomes accepted, too.
+
+    One that an instance holds for a person's decision stays held: only the decision makes it accepted again.
+    """
+    undecided = and_(delivery.c.state == _D.HELD, delivery.c.instance_id.is_not(None))
+    statement = (
+        change(_D.ACCEPTED).where(of(peer), ~undecided).values(instance_id=instance_id, accepted_at=now, reason=None)
+    )
     for chunk in chunks(ids):
         await transaction.execute(statement.where(delivery.c.id.in_(chunk)))
 
 
-async def held_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> list[str]:
-    """Those that the instance holds although another instance owns them now or they have ended."""
+async def had_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> list[str]:
+    """Those that the instance has although another instance owns them now or they have ended."""
     query = select(delivery.c.id).where(
-        _of(peer),
-        delivery.c.state.in_(_FINAL) | (delivery.c.instance_id != instance_id),
-        delivery.c.state.in_((*_FINAL, _D.DISPATCHED, _D.ACCEPTED, _D.CANCELLING)),
+        of(peer),
+        or_(delivery.c.state.in_(_FINAL), delivery.c.instance_id != instance_id),
     )
     return [
         id_
@@ -181,25 +189,27 @@ async def held_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: st
     ]
 
 
-async def accepted_by(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:
+async def had_by(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:
+    """Those that the instance should have in its journal: accepted, or held by it for a person's decision."""
     query = select(delivery.c.id).where(
-        _of(peer), delivery.c.state == _D.ACCEPTED, delivery.c.instance_id == instance_id
+        of(peer), delivery.c.state.in_((_D.ACCEPTED, _D.HELD)), delivery.c.instance_id == instance_id
     )
     return set((await transaction.execute(query)).scalars())
 
 
 async def requeue_accepted(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> None:
-    """The instance does not know them any more: its journal was lost."""
-    statement = change(_D.QUEUED, _D.ACCEPTED).where(_of(peer), delivery.c.instance_id == instance_id)
+    """The instance does not know them any more: its journal was lost, and whatever was decided with it."""
+    mine = (of(peer), delivery.c.instance_id == instance_id)
+    statement = change(_D.QUEUED, _D.ACCEPTED).where(*mine).values(instance_id=None, released_attempts=None)
     for chunk in chunks(ids):
-        await transaction.execute(statement.where(delivery.c.id.in_(chunk)).values(instance_id=None))
+        await transaction.execute(statement.where(delivery.c.id.in_(chunk)))
 
 
 async def requeue_dispatched(
     transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str] | None = None
 ) -> None:
     """What was given to the instance and not accepted is queued again; all of it without `ids`."""
-    mine = (_of(peer), delivery.c.instance_id == instance_id)
+    mine = (of(peer), delivery.c.instance_id == instance_id)
     statement = change(_D.QUEUED, _D.DISPATCHED).where(*mine).values(instance_id=None)
     if ids is None:
         await transaction.execute(statement)
@@ -213,7 +223,7 @@ async def postpone(transaction: AsyncConnection, peer: Peer, instance_id: str, b
     if busy:
         statement = (
             change(_D.QUEUED, _D.DISPATCHED)
-            .where(_of(peer), delivery.c.instance_id == instance_id, delivery.c.id == bindparam("busy"))
+            .where(of(peer), delivery.c.instance_id == instance_id, delivery.c.id == bindparam("busy"))
             .values(instance_id=None, not_before=bindparam("later"))
         )
         await transaction.execute(statement, [{"busy": busy_id, "later": later} for busy_id, later in busy])
@@ -223,7 +233,7 @@ async def blame(transaction: AsyncConnection, peer: Peer, ids: Collection[str], 
     """Counts a protocol close against deliveries; those that reach the limit fail as poison and are returned."""
     failed: list[str] = []
     for chunk in chunks(ids):
-        mine = (_of(peer), delivery.c.id.in_(chunk))
+        mine = (of(peer), delivery.c.id.in_(chunk))
         await transaction.execute(
             update(delivery)
             .where(*mine, delivery.c.state == _D.DISPATCHED)
@@ -239,13 +249,17 @@ async def blame(transaction: AsyncConnection, peer: Peer, ids: Collection[str], 
     return failed
 
 
-async def states(
-    transaction: AsyncConnection, peer: Peer, ids: Collection[str]
-) -> dict[str, tuple[DeliveryState, str | None]]:
-    """State and instance of those of the presence's deliveries that exist."""
-    query = select(delivery.c.id, delivery.c.state, delivery.c.instance_id).where(_of(peer))
+async def standings(transaction: AsyncConnection, peer: Peer, ids: Collection[str]) -> dict[str, Standing]:
+    """Where those of the presence's deliveries stand that exist."""
+    query = select(
+        delivery.c.id,
+        delivery.c.state,
+        delivery.c.instance_id,
+        delivery.c.webhook_id,
+        delivery.c.released_attempts,
+    ).where(of(peer))
     return {
-        row[0]: (DeliveryState(row[1]), row[2])
+        row[0]: Standing(_D(row[1]), *row[2:])
         for chunk in chunks(ids)
         for row in await transaction.execute(query.where(delivery.c.id.in_(chunk)))
     }
@@ -262,7 +276,7 @@ async def settle(transaction: AsyncConnection, peer: Peer, instance_id: str, set
         if rows:
             statement = (
                 change(_D(state.value))
-                .where(_of(peer), delivery.c.id == bindparam("of"))
+                .where(of(peer), delivery.c.id == bindparam("of"))
                 .values(
                     reason=bindparam("why"), attempts=bindparam("made"), attempt_log=bindparam("log"),
                     settled_at=bindparam("at"), instance_id=instance_id,

@@ -11,6 +11,7 @@ from presence.domain.delivery import DeliveryState
 from presence.domain.outcome import Reason
 
 _D = DeliveryState
+_WAITING = (_D.QUEUED, _D.HELD)
 
 
 async def presences_with_due(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> set[str]:
@@ -27,21 +28,27 @@ async def requeue_all_dispatched(transaction: AsyncConnection) -> int:
 
 
 async def expire(transaction: AsyncConnection, now: int) -> int:
-    """Ends what waited for too long, in every organization. Gives how many there were."""
+    """Ends what was queued or held for too long, in every organization. Gives how many there were.
+
+    The instance that holds one ends it, too, by the same age; if it does not, it is told to when it next states it.
+    """
     changed = await transaction.execute(
-        change(_D.EXPIRED, _D.QUEUED).where(delivery.c.expires_at <= now).values(reason=Reason.TOO_OLD, settled_at=now)
+        change(_D.EXPIRED, *_WAITING).where(delivery.c.expires_at <= now).values(reason=Reason.TOO_OLD, settled_at=now)
     )
     return changed.rowcount
 
 
 async def has_expired(transaction: AsyncConnection, now: int) -> bool:
     """Whether `expire` would find something."""
-    query = select(delivery.c.id).where(delivery.c.state == _D.QUEUED, delivery.c.expires_at <= now).limit(1)
+    query = select(delivery.c.id).where(delivery.c.state.in_(_WAITING), delivery.c.expires_at <= now).limit(1)
     return (await transaction.execute(query)).first() is not None
 
 
 async def abandoned(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> list[tuple[str, str]]:
-    """(presence, instance) whose lease has ended, by the wall clock, while deliveries are theirs."""
+    """(presence, instance) whose lease has ended, by the wall clock, while deliveries are theirs.
+
+    What an instance holds for a person's decision is no reason, and is not taken from it.
+    """
     owned = exists().where(
         delivery.c.presence_id == instance.c.presence_id,
         delivery.c.state.in_((_D.DISPATCHED, _D.ACCEPTED)),
@@ -78,6 +85,6 @@ async def requeue_abandoned(transaction: AsyncConnection, presence_id: str, inst
     changed = await transaction.execute(
         change(_D.QUEUED, _D.DISPATCHED, _D.ACCEPTED)
         .where(delivery.c.presence_id == presence_id, delivery.c.instance_id.in_(ended))
-        .values(instance_id=None)
+        .values(instance_id=None, released_attempts=None)
     )
     return changed.rowcount

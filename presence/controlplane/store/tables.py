@@ -1,5 +1,7 @@
 """The tables. The migrations make them; a test holds the two together."""
 
+from enum import StrEnum
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -18,6 +20,13 @@ from sqlalchemy import (
 
 from presence.domain.delivery import DeliveryState
 from presence.domain.events import EventType
+from presence.domain.webhook import (
+    MAX_BODY_LENGTH,
+    MAX_CONTENT_TYPE_LENGTH,
+    MAX_URI_LENGTH,
+    Method,
+    OnUnknown,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -30,7 +39,7 @@ metadata = MetaData(
 )
 
 
-def _listed(column: str, values: type[DeliveryState] | type[EventType]) -> CheckConstraint:
+def _listed(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in values)})", name=column)
 
 
@@ -112,14 +121,23 @@ webhook = Table(
     Column("id", String(36), primary_key=True),
     Column("organization_id", String(36), ForeignKey("organization.id"), nullable=False),
     Column("presence_id", String(36), nullable=False),
-    Column("uri", String(2048), nullable=False),
+    Column("uri", String(MAX_URI_LENGTH), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("body", String(MAX_BODY_LENGTH)),
+    Column("content_type", String(MAX_CONTENT_TYPE_LENGTH)),
+    Column("on_unknown", String(8), nullable=False),
     Column("event", String(64), nullable=False),
     Column("is_global", Boolean, nullable=False),
     Column("asset_group_id", String(36)),
     Column("max_age_seconds", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("paused_at", BigInteger),
+    Column("paused_reason", String(64)),
     ForeignKeyConstraint(["organization_id", "presence_id"], ["presence.organization_id", "presence.id"]),
     _listed("event", EventType),
+    _listed("method", Method),
+    _listed("on_unknown", OnUnknown),
+    CheckConstraint("(paused_at IS NULL) = (paused_reason IS NULL)", name="paused"),
     Index(None, "organization_id", "event"),
 )
 
@@ -150,12 +168,17 @@ delivery = Table(
     Column("event_id", String(36), ForeignKey("event.id"), nullable=False, index=True),
     Column("event_type", String(64), nullable=False),
     Column("subject", String(256), nullable=False),
-    Column("uri", String(2048), nullable=False),
+    Column("uri", String(MAX_URI_LENGTH), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("body", String(MAX_BODY_LENGTH)),
+    Column("content_type", String(MAX_CONTENT_TYPE_LENGTH)),
+    Column("on_unknown", String(8), nullable=False),
     Column("state", String(16), nullable=False),
     Column("reason", String(64)),
     Column("instance_id", String(36)),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("attempt_log", Text, nullable=False, server_default="[]"),
+    Column("released_attempts", Integer),
     Column("protocol_closes", Integer, nullable=False, server_default="0"),
     Column("not_before", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
@@ -164,6 +187,8 @@ delivery = Table(
     Column("accepted_at", BigInteger),
     Column("settled_at", BigInteger),
     _listed("state", DeliveryState),
+    _listed("method", Method),
+    _listed("on_unknown", OnUnknown),
     Index(None, "presence_id", "state", "created_at", "id"),
     Index(None, "state", "expires_at"),
     Index(None, "organization_id", "created_at", "id"),

@@ -1,8 +1,9 @@
 """Webhooks, and which of them an event concerns."""
 
-from dataclasses import astuple, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.store.tables import webhook
@@ -11,28 +12,28 @@ from presence.domain.events import EventType
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook at organization level (`asset_group_id` is None) or of one asset group."""
+    """A webhook at organization level (`asset_group_id` is None) or of one asset group.
+
+    `uri` and `body` are templates. `paused_at` and `paused_reason`: both or none.
+    """
 
     id: str
     presence_id: str
     uri: str
+    method: str
+    body: str | None
+    content_type: str | None
+    on_unknown: str
     event: str
     is_global: bool
     asset_group_id: str | None
     max_age_seconds: int
     created_at: int
+    paused_at: int | None = None
+    paused_reason: str | None = None
 
 
-_COLUMNS = (
-    webhook.c.id,
-    webhook.c.presence_id,
-    webhook.c.uri,
-    webhook.c.event,
-    webhook.c.is_global,
-    webhook.c.asset_group_id,
-    webhook.c.max_age_seconds,
-    webhook.c.created_at,
-)
+_COLUMNS = [webhook.c[name] for name in Webhook.__slots__]
 
 
 def _visible(organization_id: str) -> ColumnElement[bool]:
@@ -51,15 +52,41 @@ async def page(transaction: AsyncConnection, organization_id: str, top: int, ski
     return [Webhook(*row) for row in await transaction.execute(query)]
 
 
+async def find(transaction: AsyncConnection, organization_id: str, webhook_id: str) -> Webhook | None:
+    """The organization's webhook of that id."""
+    query = select(*_COLUMNS).where(_visible(organization_id), webhook.c.id == webhook_id)
+    row = (await transaction.execute(query)).first()
+    return Webhook(*row) if row else None
+
+
 async def count(transaction: AsyncConnection, organization_id: str) -> int:
     query = select(func.count()).select_from(webhook).where(_visible(organization_id))
     return (await transaction.execute(query)).scalar_one()
 
 
 async def add(transaction: AsyncConnection, organization_id: str, added: Webhook) -> None:
-    columns = (column.name for column in _COLUMNS)
-    values = dict(zip(columns, astuple(added), strict=True))
-    await transaction.execute(insert(webhook).values(organization_id=organization_id, **values))
+    await transaction.execute(insert(webhook).values(organization_id=organization_id, **asdict(added)))
+
+
+async def pause(
+    transaction: AsyncConnection, organization_id: str, ids: Collection[str], reason: str, now: int
+) -> list[str]:
+    """Pauses those that are not paused yet; gives their ids."""
+    changed = await transaction.execute(
+        update(webhook)
+        .where(_visible(organization_id), webhook.c.id.in_(ids), webhook.c.paused_at.is_(None))
+        .values(paused_at=now, paused_reason=reason)
+        .returning(webhook.c.id)
+    )
+    return list(changed.scalars())
+
+
+async def resume(transaction: AsyncConnection, organization_id: str, webhook_id: str) -> None:
+    await transaction.execute(
+        update(webhook)
+        .where(_visible(organization_id), webhook.c.id == webhook_id)
+        .values(paused_at=None, paused_reason=None)
+    )
 
 
 # Built once: it runs for every event.

@@ -80,10 +80,34 @@ async def test_a_webhook_as_it_is_shown(caller: Caller, presence_id: str) -> Non
     assert made["Global"] is True
     assert made["RequestMethod"] == "GET"
     assert made["MaxAgeSeconds"] == 60
-    assert all(made[name] is None for name in ("AssetGroup", "AuthorizationHeader", "RequestBody", "ContentType"))
+    assert made["OnUnknown"] == "Fire"
+    assert made["Paused"] is False
+    absent = ("AssetGroup", "AuthorizationHeader", "RequestBody", "ContentType", "PausedReason", "PausedAt")
+    assert all(made[name] is None for name in absent)
     assert (await caller.get("Webhooks?$count=true")) == {"Items": [made], "Count": 1}
 
 
+async def test_a_webhook_with_a_body_as_it_is_shown(caller: Caller, presence_id: str) -> None:
+    asked = {
+        "RequestMethod": "PUT",
+        "RequestBody": '{"patch_id": "{SubjectId}"}',
+        "ContentType": "application/json; charset=utf-8",
+        "OnUnknown": "Hold",
+    }
+    made = await caller.webhook(presence_id, **asked)
+    assert {name: made[name] for name in asked} == asked
+    assert (await caller.get("Webhooks"))["Items"] == [made]
+
+
+async def test_null_and_empty_are_the_defaults_of_what_is_optional(caller: Caller, presence_id: str) -> None:
+    nulls = dict.fromkeys(("RequestMethod", "RequestBody", "ContentType", "AuthorizationHeader", "OnUnknown"))
+    made = await caller.webhook(presence_id, **nulls)
+    assert (made["RequestMethod"], made["OnUnknown"]) == ("GET", "Fire")
+    made = await caller.webhook(presence_id, RequestBody="", ContentType="", AuthorizationHeader="")
+    assert (made["RequestBody"], made["ContentType"], made["AuthorizationHeader"]) == (None, None, None)
+
+
+JSON = {"RequestMethod": "POST", "ContentType": "application/json"}
 WEBHOOK_FAULTS: list[tuple[dict[str, object], str, str]] = [
     ({"Uri": "http://x/{Nope}"}, "INVALID_URL", "{Nope} is unknown"),
     ({"Uri": "http://x/{SubjectId"}, "INVALID_URL", "not closed"),
@@ -96,8 +120,19 @@ WEBHOOK_FAULTS: list[tuple[dict[str, object], str, str]] = [
     ({"PresenceId": str(uuid4())}, "INVALID_PRESENCE_IDENTIFIER", "no such presence"),
     ({"PresenceId": "x"}, "INVALID_INPUT", "not a UUID"),
     ({"AssetGroupId": str(uuid4())}, "ASSETGROUP_NO_ACCESS", "no such asset group"),
-    ({"RequestMethod": "POST"}, "FEATURE_IS_DISABLED_FOR_YOUR_ORG", "GET without a body"),
-    ({"AuthorizationHeader": "Basic x"}, "FEATURE_IS_DISABLED_FOR_YOUR_ORG", "own headers only"),
+    ({"RequestMethod": "DELETE"}, "INVALID_INPUT", "'GET', 'POST' or 'PUT'"),
+    ({"RequestMethod": "post"}, "INVALID_INPUT", "'GET', 'POST' or 'PUT'"),
+    ({"RequestBody": "x"}, "INVALID_INPUT", "RequestBody: a GET has no body; set RequestMethod"),
+    ({"RequestMethod": "GET", "RequestBody": "x"}, "INVALID_INPUT", "a GET has no body"),
+    ({"RequestMethod": "POST", "RequestBody": "x" * 8193}, "INVALID_INPUT", "8192"),
+    ({**JSON, "RequestBody": '{"id": "{SubjectId}"'}, "INVALID_INPUT", "RequestBody: the body is not JSON at line 1"),
+    ({**JSON, "RequestBody": '{"id": {SubjectId}}'}, "INVALID_INPUT", "outside of a string"),
+    ({"ContentType": "json"}, "INVALID_INPUT", "ContentType: the content type is not a media type"),
+    ({"ContentType": "a/b\r\nX-Evil: 1"}, "INVALID_INPUT", "ContentType: the content type is not a media type"),
+    ({"ContentType": "a/" + "b" * 255}, "INVALID_INPUT", "256"),
+    ({"AuthorizationHeader": "Basic x"}, "FEATURE_IS_DISABLED_FOR_YOUR_ORG", "stores no secrets"),
+    ({"AuthorizationHeader": "x" * 4097}, "INVALID_INPUT", "4096"),
+    ({"OnUnknown": "Drop"}, "INVALID_INPUT", "'Fire' or 'Hold'"),
     ({"Global": "yes"}, "INVALID_INPUT", "boolean"),
     ({"MaxAgeSeconds": 0}, "INVALID_INPUT", "greater"),
     ({"MaxAgeSeconds": 2_592_001}, "INVALID_INPUT", "2592000"),
@@ -190,6 +225,11 @@ async def test_what_is_not_there(caller: Caller) -> None:
         assert answer.status == 405
         assert answer.headers["Allow"]
     await caller.get("Presences/not-a-uuid/NewKey", status=400)
+    resolution = {"Action": "Fire"}
+    assert (await caller.post(f"Deliveries/{uuid4()}/Resolve", resolution, status=404))["Key"] == "RESOURCE_NOT_FOUND"
+    await caller.post("Deliveries/not-a-uuid/Resolve", resolution, status=400)
+    unknown = await caller.call("POST", f"Webhooks/{uuid4()}/Resume", 400)
+    assert unknown["Key"] == "INVALID_WEBHOOK_IDENTIFIER"
 
 
 async def test_openapi_and_health(caller: Caller) -> None:

@@ -9,7 +9,7 @@ from presence.controlplane.connections import Connections
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.presences import Presences
-from presence.controlplane.services.webhooks import Webhooks
+from presence.controlplane.services.webhooks import Draft, Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store.engine import Database, open_database
 from presence.domain.events import EventType
@@ -23,10 +23,10 @@ async def test_a_full_disk(settings: ControlPlaneSettings, administrator: InitRe
         token = await accounts.log_in(administrator.key_id, administrator.key_secret)
         principal = await accounts.authenticate(token.text)
         presence = await Presences(database, clock, Connections(), 1).create(principal, "office")
-        await Webhooks(database, clock).create(
-            principal, presence.id, "http://x/", EventType.SCAN_EXECUTION_COMPLETED, is_global=True, max_age=60
-        )
-        events = Events(database, clock, Bus())
+        bus = Bus()
+        draft = Draft(presence.id, "http://x/", EventType.SCAN_EXECUTION_COMPLETED, is_global=True, max_age=60)
+        await Webhooks(database, clock, bus).create(principal, draft)
+        events = Events(database, clock, bus)
         await limit_pages(database, 1)
         accepted, refused = 0, None
         while refused is None:

@@ -64,7 +64,21 @@ async def queued(database: Database, peer: Peer, count: int) -> list[str]:
     ids = sorted(str(uuid4()) for _ in range(count))
     now, hook = SystemClock().wall(), str(uuid4())
     rows = [
-        NewDelivery(id_, hook, PRESENCE, "e", "ScanExecutionCompleted", "x", "http://x/", now, now + 60_000)
+        NewDelivery(
+            id_,
+            hook,
+            PRESENCE,
+            "e",
+            "ScanExecutionCompleted",
+            "x",
+            "http://x/",
+            "GET",
+            None,
+            None,
+            "fire",
+            created_at=now,
+            expires_at=now + 60_000,
+        )
         for id_ in ids
     ]
     async with database.write() as transaction:
@@ -74,7 +88,8 @@ async def queued(database: Database, peer: Peer, count: int) -> list[str]:
 
 async def states(database: Database, peer: Peer, ids: list[str]) -> dict[str, tuple[DeliveryState, str | None]]:
     async with database.read() as transaction:
-        return await deliveries.states(transaction, peer, ids)
+        found = await deliveries.standings(transaction, peer, ids)
+    return {id_: (standing.state, standing.instance_id) for id_, standing in found.items()}
 
 
 async def said(connection: Connection, ids: list[str]) -> None:

@@ -4,8 +4,10 @@ import asyncio
 from datetime import datetime
 from uuid import uuid4
 
+from pydantic.alias_generators import to_pascal
+
 from presence.domain.delivery import FinalState
-from presence.protocol.messages import Accepted, Busy, Cancel, Draining, Fire, Report, ReportAck
+from presence.protocol.messages import Accepted, AttemptRecord, Busy, Cancel, Draining, Fire, Report, ReportAck
 from tests.integration.controlplane.peers import Agent, Caller
 
 SUBJECT = "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b"
@@ -36,6 +38,46 @@ async def test_an_event_becomes_a_fire_a_report_and_an_entry_in_the_log(caller: 
     times = [entry[name] for name in ("CreatedAt", "DispatchedAt", "AcceptedAt")]
     assert times == sorted(times)
     assert datetime.fromisoformat(attempt["At"]) < datetime.fromisoformat(entry["SettledAt"])
+
+
+async def test_a_fire_has_what_its_webhook_said_when_the_event_came(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    body = '{"patch_id": "{SubjectId}"}'
+    await caller.webhook(
+        presence_id, RequestMethod="POST", RequestBody=body, ContentType="application/json", OnUnknown="Hold"
+    )
+    event = await caller.event(SUBJECT)
+    assert (await caller.delivery(event["Deliveries"][0]))["RequestMethod"] == "POST"
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+    assert (fire.method, fire.body, fire.content_type) == ("POST", body, "application/json")
+    assert (fire.on_unknown, fire.authorization) == ("hold", None)
+
+
+async def test_an_attempt_is_shown_with_all_that_the_agent_tells_of_it(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    await caller.event()
+    told = {
+        "number": 1, "took": 40, "status": 302, "address": "10.0.0.7", "hint": "redirect_not_followed",
+        "location": "login.corp:8443", "proxy": "proxy.corp:3128", "repeated": True, "observed": True,
+        "dns": 1, "connect": 2, "tls": 3, "write": 0, "first_byte": 30, "body": 4,
+    }  # fmt: skip
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        log = (AttemptRecord(ago=50, **told), AttemptRecord(number=2, ago=5, took=0, reason="not_allowed"))
+        await agent.say(
+            Accepted(id=fire.id),
+            Report(id=fire.id, state=FinalState.FAILED, reason="x", attempts=2, settled_ago=0, log=log),
+        )
+        await agent.settled()
+    full, plain = (await caller.delivery(fire.id))["Attempts"]
+    assert full.pop("At") < plain.pop("At")
+    assert full == {to_pascal(name): value for name, value in told.items()} | {
+        "Unknown": False, "Phase": None, "Fault": None, "Reason": None,
+    }  # fmt: skip
+    assert {name for name, value in plain.items() if value} == {"Number", "Reason"}
+    assert all(plain[name] is False for name in ("Unknown", "Repeated", "Observed"))
 
 
 async def test_deliveries_queued_while_the_agent_is_away_are_fired_when_it_connects(caller: Caller) -> None:

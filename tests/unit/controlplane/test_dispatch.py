@@ -22,7 +22,9 @@ def seat(credit: int, unanswered: int = 0) -> Seat:
 
 
 def due(name: str, *, suspect: bool = False) -> Due:
-    return Due(name, "w", "ScanExecutionCompleted", "s", "http://x/", 0, 1, suspect)
+    return Due(
+        name, "w", "ScanExecutionCompleted", "s", "http://x/", "GET", None, None, "fire", 0, 1, suspect, paused=False
+    )
 
 
 def plan(deliveries: list[Due], *seats: Seat) -> list[list[str]]:

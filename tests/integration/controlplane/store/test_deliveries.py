@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from presence.controlplane.access import Peer
 from presence.controlplane.settings import Store
-from presence.controlplane.store import accounts, deliveries, events
+from presence.controlplane.store import accounts, deliveries, delivery_log, events
 from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.deliveries import NewDelivery, Settled, change
 from presence.controlplane.store.engine import Database, open_database
@@ -40,7 +40,10 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 async def queued(database: Database, count: int) -> list[str]:
     ids = sorted(str(uuid4()) for _ in range(count))
-    rows = [NewDelivery(id_, "w", "p", "e", "ScanExecutionCompleted", "x", "http://x/", 0, 100) for id_ in ids]
+    rows = [
+        NewDelivery(id_, "w", "p", "e", "ScanExecutionCompleted", "x", "http://x/", "GET", None, None, "fire", 0, 100)
+        for id_ in ids
+    ]
     async with database.write() as transaction:
         await deliveries.add(transaction, "o", rows)
     return ids
@@ -79,8 +82,8 @@ async def test_many_reports_in_one_transaction(database: Database) -> None:
     async with database.write() as transaction:
         await deliveries.settle(transaction, PEER, "i", settled)
         await deliveries.settle(transaction, PEER, "i", late)
-        states = await deliveries.states(transaction, PEER, ids)
-    assert [states[id_][0] for id_ in ids] == ["succeeded"] * 3 + ["failed"] * 2
+        standings = await deliveries.standings(transaction, PEER, ids)
+    assert [standings[id_].state for id_ in ids] == ["succeeded"] * 3 + ["failed"] * 2
 
 
 async def test_many_busy_answers_in_one_transaction(database: Database) -> None:
@@ -100,10 +103,10 @@ async def test_more_ids_than_one_statement_takes(database: Database) -> None:
         connection = (await transaction.get_raw_connection()).driver_connection
         assert connection is not None
         connection._conn.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, CHUNK + 100)
-        assert set(await deliveries.states(transaction, PEER, many)) == set(ids)
+        assert set(await deliveries.standings(transaction, PEER, many)) == set(ids)
         await deliveries.accept(transaction, PEER, "i", many, 1)
-        assert set(await deliveries.accepted_by(transaction, PEER, "i")) == set(ids)
-        assert set(await deliveries.held_in_vain(transaction, PEER, "other", many)) == set(ids)
+        assert set(await deliveries.had_by(transaction, PEER, "i")) == set(ids)
+        assert set(await deliveries.had_in_vain(transaction, PEER, "other", many)) == set(ids)
         await deliveries.requeue_accepted(transaction, PEER, "i", many)
         await deliveries.dispatch(transaction, PEER, "i", ids, 1)
         await deliveries.requeue_dispatched(transaction, PEER, "i", many)
@@ -116,9 +119,10 @@ async def test_another_organization_sees_and_changes_nothing(database: Database)
     stranger = Peer("other", "p", "k", 0)
     async with database.write() as transaction:
         await deliveries.accept(transaction, stranger, "i", ids, 1)
-        assert await deliveries.states(transaction, stranger, ids) == {}
-        assert await deliveries.page(transaction, "other", 10, 0) == []
-        assert (await deliveries.page(transaction, "o", 10, 0))[0].state == "queued"
+        assert await deliveries.standings(transaction, stranger, ids) == {}
+        assert await delivery_log.page(transaction, "other", 10, 0) == []
+        assert await delivery_log.find(transaction, "other", ids[0]) is None
+        assert (await delivery_log.page(transaction, "o", 10, 0))[0].state == "queued"
 
 
 async def test_no_update_is_lost(database: Database) -> None:

@@ -9,6 +9,8 @@ down_revision = None
 _ID = sa.String(36)
 _TIME = sa.BigInteger()
 _EVENTS = "('ScanExecutionCompleted', 'ApplicationUpdated', 'NewPatchRequest')"
+_METHODS = "('GET', 'POST', 'PUT')"
+_ON_UNKNOWN = "('fire', 'hold')"
 _STATES = (
     "('queued', 'held', 'dispatched', 'accepted', 'cancelling', "
     "'succeeded', 'failed', 'refused', 'expired', 'cancelled')"
@@ -119,11 +121,17 @@ def _webhooks() -> None:
         sa.Column("organization_id", _ID, nullable=False),
         sa.Column("presence_id", _ID, nullable=False),
         sa.Column("uri", sa.String(2048), nullable=False),
+        sa.Column("method", sa.String(8), nullable=False),
+        sa.Column("body", sa.String(8192)),
+        sa.Column("content_type", sa.String(256)),
+        sa.Column("on_unknown", sa.String(8), nullable=False),
         sa.Column("event", sa.String(64), nullable=False),
         sa.Column("is_global", sa.Boolean(), nullable=False),
         sa.Column("asset_group_id", _ID),
         sa.Column("max_age_seconds", sa.Integer(), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("paused_at", _TIME),
+        sa.Column("paused_reason", sa.String(64)),
         sa.PrimaryKeyConstraint("id", name="pk_webhook"),
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_webhook_organization_id"),
         sa.ForeignKeyConstraint(
@@ -132,6 +140,9 @@ def _webhooks() -> None:
             name="fk_webhook_organization_id_presence_id",
         ),
         sa.CheckConstraint(f"event IN {_EVENTS}", name=op.f("ck_webhook_event")),
+        sa.CheckConstraint(f"method IN {_METHODS}", name=op.f("ck_webhook_method")),
+        sa.CheckConstraint(f"on_unknown IN {_ON_UNKNOWN}", name=op.f("ck_webhook_on_unknown")),
+        sa.CheckConstraint("(paused_at IS NULL) = (paused_reason IS NULL)", name=op.f("ck_webhook_paused")),
     )
     op.create_index("ix_webhook_organization_id_event", "webhook", ["organization_id", "event"])
     op.create_table(
@@ -165,11 +176,16 @@ def _deliveries() -> None:
         sa.Column("event_type", sa.String(64), nullable=False),
         sa.Column("subject", sa.String(256), nullable=False),
         sa.Column("uri", sa.String(2048), nullable=False),
+        sa.Column("method", sa.String(8), nullable=False),
+        sa.Column("body", sa.String(8192)),
+        sa.Column("content_type", sa.String(256)),
+        sa.Column("on_unknown", sa.String(8), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64)),
         sa.Column("instance_id", _ID),
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("attempt_log", sa.Text(), nullable=False, server_default="[]"),
+        sa.Column("released_attempts", sa.Integer()),
         sa.Column("protocol_closes", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("not_before", _TIME, nullable=False, server_default="0"),
         sa.Column("created_at", _TIME, nullable=False),
@@ -181,6 +197,8 @@ def _deliveries() -> None:
         sa.ForeignKeyConstraint(["organization_id"], ["organization.id"], name="fk_delivery_organization_id"),
         sa.ForeignKeyConstraint(["event_id"], ["event.id"], name="fk_delivery_event_id"),
         sa.CheckConstraint(f"state IN {_STATES}", name=op.f("ck_delivery_state")),
+        sa.CheckConstraint(f"method IN {_METHODS}", name=op.f("ck_delivery_method")),
+        sa.CheckConstraint(f"on_unknown IN {_ON_UNKNOWN}", name=op.f("ck_delivery_on_unknown")),
     )
     op.create_index("ix_delivery_event_id", "delivery", ["event_id"])
     op.create_index(
