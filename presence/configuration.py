@@ -6,18 +6,32 @@ and what is wrong. Values are never printed: one of them may be a secret.
 
 import json
 import os
+import re
 import tomllib
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from presence.errors import ConfigurationError
 
 S = TypeVar("S", bound=BaseSettings)
+
+_PLAIN = re.compile(r"[\w!#$%&'*+.^`|~-]*")
+
+
+class _Place(NamedTuple):
+    """Where a fault is: the keys that lead there, the table that holds the last named one, and that one's field."""
+
+    keys: tuple[str | int, ...]
+    table: type[BaseModel]
+    field: FieldInfo | None
 
 
 class Section(BaseModel):
@@ -62,12 +76,12 @@ def load(model: type[S], *, prefix: str, config: Path | None, default: Path, for
 def variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
     """The names of all environment variables that set something, and whether each takes JSON."""
     for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
+        section = _table(field.annotation)
+        if section is not None:
             yield f"{prefix}{name}".upper(), True
             yield from variables(section, f"{prefix}{name}__".upper())
         else:
-            yield f"{prefix}{name}".upper(), get_origin(section) in (tuple, list, dict)
+            yield f"{prefix}{name}".upper(), _item(field.annotation) is not None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -85,57 +99,124 @@ def _refuse_unknown_variables(model: type[BaseModel], prefix: str, foreign: tupl
     known = {f"{prefix}CONFIG", *(name for name, _ in variables(model, prefix))}
     for name in sorted(os.environ):
         if name.startswith(prefix) and not name.startswith(foreign or ("\0",)) and name.upper() not in known:
-            settable = ", ".join(sorted(variable for variable in known if "__" in variable))
-            raise ConfigurationError(f"{name}: no such setting; known are {settable}")
+            sections = {
+                f"{prefix}{key}".upper() for key, field in model.model_fields.items() if _table(field.annotation)
+            }
+            raise ConfigurationError(f"{name}: no such setting; known are {', '.join(sorted(known - sections))}")
 
 
 def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, prefix: str) -> str:
     """One line: where, which key, what is wrong, what is right."""
-    path = [str(part) for part in fault["loc"]][:2]
-    where = _variable(path, prefix) or (f"{file}:{_line_of(file, path)}" if file else "settings")
-    if fault["type"] == "extra_forbidden":
-        known = ", ".join(_section(model, path[0]).model_fields if len(path) > 1 else model.model_fields)
-        return f"{where}: {'.'.join(path)}: no such setting; known are {known}"
-    return f"{where}: {'.'.join(path)}: {fault['msg'].removeprefix('Value error, ')}{_example(model, path)}"
+    place = _locate(fault["loc"], model)
+    where = _variable(place.keys, prefix) or (f"{file}:{_line_of(file, place.keys)}" if file else "settings")
+    what = fault["msg"].removeprefix("Value error, ")
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{where}: {_name(place.keys)}: no such setting; known are {', '.join(place.table.model_fields)}"
+        case "missing":
+            what = "is missing"
+        case "tuple_type" if place.field is not None and _table(_item(place.field.annotation)) is not None:
+            what = f"not a list of tables; begin each of them with [[{place.keys[-1]}]]"
+        case "tuple_type":
+            what = 'not a list; write it as ["first", "second"]'
+        case "too_short":
+            what = "the list is empty; give at least one"
+        case "dict_type" | "model_type":
+            what = "not a table; write it as { key = value }"
+    return f"{where}: {_name(place.keys)}: {what}{_example(place)}"
 
 
-def _variable(path: list[str], prefix: str) -> str | None:
+def _locate(location: Sequence[str | int], model: type[BaseModel]) -> _Place:
+    """The place of a fault, without the steps that exist only in the validation (branches of a union, `[key]`)."""
+    keys: list[str | int] = []
+    table: type[BaseModel] = model
+    field: FieldInfo | None = None
+    annotation: object = model
+    for step in location:
+        if (inner := _table(annotation)) is not None:
+            table, field = inner, inner.model_fields.get(str(step))
+            annotation = field.annotation if field else None
+        elif (item := _item(annotation)) is not None:
+            annotation = item
+        else:
+            break
+        keys.append(step)
+    return _Place(tuple(keys), table, field)
+
+
+def _table(annotation: object) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _item(annotation: object) -> object:
+    """The type of what a list or a dictionary of that type holds; None for anything else."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (tuple, list):
+        return arguments[0]
+    return arguments[1] if origin is dict else None
+
+
+def _name(keys: Sequence[str | int]) -> str:
+    """`section.key`, `tables[1].key`. What cannot be a key is cut off: it may be a value in the wrong place."""
+    name = ""
+    for key in keys:
+        match key:
+            case int():
+                name += f"[{key}]"
+            case str():
+                plain = _PLAIN.match(key)
+                shown = plain[0] if plain else ""
+                name += f".{shown}" if shown == key else f".{shown}..."
+    return name.removeprefix(".")
+
+
+def _variable(keys: Sequence[str | int], prefix: str) -> str | None:
     """The variable that sets the key, or those that set something in its section, where there are any."""
-    for length in range(len(path), 0, -1):
-        name = (prefix + "__".join(path[:length])).upper()
+    names = [str(key) for key in keys[:2]]
+    for length in range(len(names), 0, -1):
+        name = (prefix + "__".join(names[:length])).upper()
         if name in os.environ:
             return name
-    section = f"{prefix}{path[0]}__".upper()
-    return ", ".join(sorted(name for name in os.environ if name.startswith(section))) if len(path) == 1 else None
+    section = f"{prefix}{names[0]}__".upper()
+    return ", ".join(sorted(name for name in os.environ if name.startswith(section))) if len(names) == 1 else None
 
 
-def _section(model: type[BaseModel], name: str) -> type[BaseModel]:
-    found = model.model_fields[name].annotation if name in model.model_fields else None
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else model
-
-
-def _example(model: type[BaseModel], path: list[str]) -> str:
+def _example(place: _Place) -> str:
     """A right value: the field's example, else its default."""
-    field = _section(model, path[0]).model_fields.get(path[1]) if len(path) > 1 else None
-    if field is None:
+    if place.field is None or _table(place.field.annotation) is not None:
         return ""
-    value = field.examples[0] if field.examples else field.default
+    key = next(str(key) for key in reversed(place.keys) if str(key) in place.table.model_fields)
+    value = place.field.examples[0] if place.field.examples else place.field.default
     if isinstance(value, bool):
-        return f"; for example {path[1]} = {str(value).lower()}"
-    return f"; for example {path[1]} = {json.dumps(value)}" if isinstance(value, str | int | float) else ""
+        return f"; for example {key} = {str(value).lower()}"
+    return f"; for example {key} = {json.dumps(value)}" if isinstance(value, str | int | float) else ""
 
 
-def _line_of(file: Path, path: list[str]) -> int:
-    """The line that sets the key, else that of its section, else 1."""
-    section, found = "", 1
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        text = line.strip()
-        if text.startswith("["):
-            section = text.strip("[] \"'")
-            found = number if section == path[0] else found
-        elif section == path[0] and len(path) > 1 and text.partition("=")[0].strip(" \"'") == path[1]:
-            return number
-    return found
+def _line_of(file: Path, keys: Sequence[str | int]) -> int:
+    """The line where the statement begins that sets the key, else that of its table, else 1.
+
+    TOML itself is asked how far the file leads with so many lines, so that no way to write a key is misread.
+    """
+    lines = file.read_text(encoding="utf-8").split("\n")
+    wanted = _depth(tomllib.loads("\n".join(lines)), keys)
+
+    def leads_there(count: int) -> bool:
+        for whole in range(count, len(lines)):  # to the end of the statement
+            with suppress(tomllib.TOMLDecodeError):
+                return _depth(tomllib.loads("\n".join(lines[:whole])), keys) >= wanted
+        return True
+
+    return bisect_left(range(1, len(lines)), True, key=leads_there) + 1
+
+
+def _depth(tables: Any, keys: Sequence[str | int]) -> int:
+    """How many of the keys lead somewhere."""
+    for depth, key in enumerate(keys):
+        try:
+            tables = tables[key]
+        except (LookupError, TypeError):
+            return depth
+    return len(keys)
 
 
 def _explain_json(model: type[BaseModel], prefix: str) -> str:
@@ -144,5 +225,8 @@ def _explain_json(model: type[BaseModel], prefix: str) -> str:
             try:
                 json.loads(os.environ[name])
             except ValueError:
+                field = model.model_fields.get(name.removeprefix(prefix).lower())
+                if field is not None and _table(_item(field.annotation)) is not None:
+                    return f'{name}: not JSON; write a list of tables as [{{"key": "value"}}]'
                 return f'{name}: not JSON; write a list as ["first", "second"], or set single keys'
     return f'one of the variables {prefix}... is not JSON; write a list as ["first", "second"]'

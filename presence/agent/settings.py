@@ -31,20 +31,18 @@ _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
 
-def _checked_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
-    for rule in rules:
-        parse_rule(rule)
-    return rules
+def _checked_rule(text: str) -> str:
+    parse_rule(text)
+    return text
 
 
-def _checked_lifted(addresses: tuple[str, ...]) -> tuple[str, ...]:
-    for address in addresses:
-        parse_lifted(address)
-    return addresses
+def _checked_lifted(text: str) -> str:
+    parse_lifted(text)
+    return text
 
 
-Rules = Annotated[tuple[str, ...], AfterValidator(_checked_rules)]
-Lifted = Annotated[tuple[str, ...], AfterValidator(_checked_lifted)]
+Rules = tuple[Annotated[str, AfterValidator(_checked_rule)], ...]
+Lifted = tuple[Annotated[str, AfterValidator(_checked_lifted)], ...]
 
 
 def state_directory() -> Path:

@@ -77,10 +77,13 @@ def _checked_headers(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(value: object) -> str | None:
+    """Which branch of `HeaderValue` it is; a dictionary of any other form is none, so that there is one message."""
     match value:
         case str() | SecretStr():
             return "text"
-        case dict() | FromFile():
+        case FromFile():
+            return "file"
+        case {"file": str(), **rest} if not rest:
             return "file"
         case _:
             return None

@@ -34,9 +34,12 @@ class Proxy:
     authorization: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TargetOptions:
-    """How requests to one host and port are made. Times in seconds, `rate` in deliveries per second."""
+    """How requests to one host and port are made. Times in seconds, `rate` in deliveries per second.
+
+    There is one for each `[[targets]]` table and one for all other hosts; they are compared by identity.
+    """
 
     headers: Mapping[str, str] = field(repr=False)
     tls: ssl.SSLContext
@@ -56,10 +59,15 @@ class Targets:
 
     def __init__(self, settings: AgentSettings) -> None:
         self._default = _default(settings.delivery)
+        # A context costs 50 ms and a copy of the system's store; tables that name the same files share one.
+        contexts: dict[tuple[Path | None, ...], ssl.SSLContext] = {(None, None, None): self._default.tls}
         self._entries: list[tuple[Rule, TargetOptions]] = []
         for number, target in enumerate(settings.targets):
             files = _Files(f"targets[{number}]", target)
-            self._entries.append((target.pattern(), _options(target, files, self._default)))
+            named = target.ca_file, target.client_cert, target.client_key
+            if named not in contexts:
+                contexts[named] = files.context()
+            self._entries.append((target.pattern(), _options(target, files, contexts[named], self._default)))
         self._known: dict[tuple[str, int], TargetOptions] = {}
 
     def of(self, host: str, port: int) -> TargetOptions:
@@ -90,11 +98,10 @@ def _default(delivery: Delivery) -> TargetOptions:
     )
 
 
-def _options(target: Target, files: "_Files", default: TargetOptions) -> TargetOptions:
-    own_tls = target.ca_file is not None or target.client_cert is not None
+def _options(target: Target, files: "_Files", tls: ssl.SSLContext, default: TargetOptions) -> TargetOptions:
     return TargetOptions(
         headers={name: files.header(name, value) for name, value in target.headers.items()},
-        tls=files.context() if own_tls else default.tls,
+        tls=tls,
         proxy=files.proxy(),
         proxy_resolves=target.proxy_resolves,
         dns_timeout=default.dns_timeout,
@@ -148,34 +155,34 @@ class _Files:
     def context(self) -> ssl.SSLContext:
         context = _context()
         if self._target.ca_file is not None:
-            self._trust(context, self._target.ca_file)
+            self._trust(context, "ca_file", self._target.ca_file)
+            # An intermediate authority, or the target's own certificate, is trusted as it stands there.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self._target.client_cert is not None:
             self._identify(context, self._target.client_cert, self._target.client_key)
         return context
 
-    def _trust(self, context: ssl.SSLContext, file: Path) -> None:
-        text = self._read("ca_file", file)
+    def _trust(self, context: ssl.SSLContext, key: str, file: Path) -> None:
+        self._read(key, file)
         try:
-            context.load_verify_locations(cadata=text)
-        except (ssl.SSLError, ValueError):
+            context.load_verify_locations(file)
+        except OSError:
             raise self._fault(
-                "ca_file", file, "no certificates in PEM form; it must hold the authority's -----BEGIN CERTIFICATE-----"
+                key, file, "holds no certificate, or a damaged one; write it in PEM form (-----BEGIN CERTIFICATE-----)"
             ) from None
-        # An intermediate authority, or the target's own certificate, is trusted as it stands there.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
     def _identify(self, context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-        if "-----BEGIN CERTIFICATE-----" not in self._read("client_cert", certificate):
-            raise self._fault("client_cert", certificate, "holds no -----BEGIN CERTIFICATE-----; give it in PEM form")
+        # What is wrong with the certificate would otherwise not be told apart from what is wrong with the key.
+        self._trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "client_cert", certificate)
         place, file = ("client_key", key) if key else ("client_cert", certificate)
-        if "PRIVATE KEY-----" not in self._read(place, file):
-            hint = "give it in PEM form" if key else "append the key in PEM form, or name its file as client_key"
+        if b"PRIVATE KEY-----" not in self._read(place, file):
+            hint = "write it in PEM form" if key else "append it in PEM form, or give its file as client_key"
             raise self._fault(place, file, f"holds no private key; {hint}")
         encrypted = self._fault(
             place,
             file,
-            "the key is encrypted, and nobody is there to type its password; decrypt it (openssl pkey -in"
-            " KEY -out PLAIN) and protect the file with mode 0600",
+            "the key is encrypted, and nobody is there to type its password; decrypt it with"
+            " 'openssl pkey -in ENCRYPTED -out PLAIN' and give that file mode 0600",
         )
 
         def refuse() -> str:
@@ -183,26 +190,30 @@ class _Files:
 
         try:
             context.load_cert_chain(certificate, key, password=refuse)
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                raise self._fault(place, file, f"not the key of the certificate in {certificate}") from None
-            raise self._fault(place, file, "certificate or key is damaged; write both anew, in PEM form") from None
+        except OSError as error:
+            what = "the private key is damaged; write it anew, in PEM form"
+            if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+                what = f"is not the key of the certificate in {certificate}; give the two that belong together"
+            raise self._fault(place, file, what) from None
 
     def _line(self, key: str, file: Path) -> str:
         """The text without the line's end that editors put there."""
-        return self._read(key, file).removesuffix("\n").removesuffix("\r")
+        try:
+            return self._read(key, file).decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise self._fault(key, file, "is not text; name the right file") from None
 
-    def _read(self, key: str, file: Path) -> str:
+    def _read(self, key: str, file: Path) -> bytes:
         try:
             with file.open("rb") as opened:
                 content = opened.read(MAX_FILE + 1)
-            if len(content) > MAX_FILE:
-                raise self._fault(key, file, f"is larger than {MAX_FILE} bytes; name the right file")
-            return content.decode()
+        except FileNotFoundError:
+            raise self._fault(key, file, "there is no such file; give the path of an existing one") from None
         except OSError as error:
             raise self._fault(key, file, f"cannot be read: {error.strerror}; make it readable for the agent") from None
-        except UnicodeDecodeError:
-            raise self._fault(key, file, "is not text; name the right file") from None
+        if len(content) > MAX_FILE:
+            raise self._fault(key, file, f"is larger than {MAX_FILE} bytes; name the right file")
+        return content
 
     def _fault(self, key: str, file: Path, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self._place}.{key} (host {self._target.host}): {file}: {what}")

@@ -3,12 +3,13 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
 from presence.agent.settings import AgentSettings
+from presence.agent.target_settings import Target
 from presence.controlplane.settings import ControlPlaneSettings
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -21,20 +22,36 @@ EXAMPLES = {
     "journal.path",
     "server.public_url",
     "database.url",
+    "delivery.rate",
+    *(f"targets.{key}" for key in Target.model_fields if key != "proxy_resolves"),
 }
 
 
-def options(file: str) -> dict[str, Any]:
+def active(file: str) -> dict[str, Any]:
     """What the file says when every option in it is made active."""
     text = (CONFIG / file).read_text()
-    return tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.M))
+    return tomllib.loads(re.sub(r"^#(?=[a-z_]+ = |\[\[[a-z_]+\]\]$)", "", text, flags=re.M))
+
+
+def options(file: str) -> dict[str, Any]:
+    """The same by "section.key"; a list of tables stands there as its only one."""
+    tables = {name: table[0] if isinstance(table, list) else table for name, table in active(file).items()}
+    return {f"{name}.{key}": value for name, table in tables.items() for key, value in table.items()}
+
+
+def section(annotation: Any) -> type[BaseModel] | None:
+    """The model of a table, or of the tables in a list."""
+    if get_origin(annotation) is tuple:
+        annotation = get_args(annotation)[0]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     found = {}
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= fields(field.annotation, f"{name}.")
+        inner = section(field.annotation)
+        if inner is not None:
+            found |= fields(inner, f"{name}.")
         else:
             found[prefix + name] = field.get_default(call_default_factory=True)
     return found
@@ -42,13 +59,12 @@ def fields(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize(("file", "model"), FILES)
 def test_the_file_holds_every_option_and_no_other(file: str, model: type[BaseModel]) -> None:
-    shown = {f"{section}.{key}" for section, keys in options(file).items() for key in keys}
-    assert shown == set(fields(model))
+    assert set(options(file)) == set(fields(model))
 
 
 @pytest.mark.parametrize(("file", "model"), FILES)
 def test_the_defaults_are_true(file: str, model: type[BaseModel]) -> None:
-    shown = {f"{section}.{key}": value for section, keys in options(file).items() for key, value in keys.items()}
+    shown = options(file)
     for key, default in fields(model).items():
         if key not in EXAMPLES:
             value = shown[key]
@@ -61,7 +77,21 @@ def test_the_file_as_it_is_changes_nothing(file: str, model: type[BaseModel]) ->
 
 
 def test_the_examples_are_valid() -> None:
-    values = options("agent.toml")
+    values = active("agent.toml")
     values["control_plane"].pop("key")
-    assert AgentSettings.model_validate(values).control_plane.url is not None
-    assert ControlPlaneSettings.model_validate(options("control-plane.toml")).server.port == 8480
+    settings = AgentSettings.model_validate(values)
+    assert settings.control_plane.url is not None
+    assert [target.host for target in settings.targets] == ["jenkins.corp:8443"]
+    assert ControlPlaneSettings.model_validate(active("control-plane.toml")).server.port == 8480
+
+
+def test_the_examples_in_the_words_are_valid() -> None:
+    text = (CONFIG / "agent.toml").read_text()
+    allow = re.search(r"^# Example: (allow = .*)$", text, flags=re.M)
+    lifted = re.search(r"Example: (\[.*\])\n#dangerously_lift", text)
+    assert allow is not None
+    assert lifted is not None
+    written = f"[egress]\n{allow[1]}\ndangerously_lift = {lifted[1]}\n"
+    policy = AgentSettings.model_validate(tomllib.loads(written)).egress.policy()
+    assert len(policy.allow) == 3
+    assert policy.lifted

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from presence.agent.settings import AgentSettings, load_settings
+from presence.domain.egress import EgressPolicy
 from presence.errors import ConfigurationError
 
 
@@ -43,7 +44,15 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest
         ("[log]\nlevle = 'x'\n", ":2: log.levle: no such setting"),
         ("[logs]\nlevel = 'x'\n", ":1: logs: no such setting"),
         ("\n[retry]\n# many\nmax_attempts = 'many'\n", ":4: retry.max_attempts: Input should be a valid integer"),
-        ("[egress]\nallow = ['10.0.0.0/99']\n", ":2: egress.allow: '10.0.0.0/99' is not a network"),
+        ("[egress]\nallow = ['a', '10.0.0.0/99']\n", ":2: egress.allow[1]: '10.0.0.0/99' is not a rule"),
+        ("[egress]\nallow = 'a'\n", ':2: egress.allow: not a list; write it as ["first", "second"]'),
+        ("[egress]\nmode = 'off'\n", ":2: egress.mode: Input should be 'enforce' or 'observe'; for example mode = "),
+        ("[egress]\nmethods = ['GET', 'PATCH']\n", ":2: egress.methods[1]: Input should be 'GET', 'POST' or 'PUT'"),
+        ("[egress]\nmethods = []\n", ":2: egress.methods: the list is empty; give at least one"),
+        ("[egress]\ndangerously_lift = ['10.0.0.1']\n", ":2: egress.dangerously_lift[0]: '10.0.0.1' is neither"),
+        ("[delivery]\nrate = 0\n", ":2: delivery.rate: Input should be greater than 0; for example rate = 50.0"),
+        ("[delivery]\nper_host = 0\n", ":2: delivery.per_host: Input should be greater than or equal to 1"),
+        ("log = 3\n", ":1: log: not a table; write it as { key = value }"),
         ("[retry]\ninitial = 0\n", ":2: retry.initial: Input should be greater than 0"),
         ("[retry]\ninitial = nan\n", ":2: retry.initial: Input should be a finite number"),
         ("[log\n", ": not TOML: "),
@@ -81,6 +90,29 @@ def test_a_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: 
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     assert str(caught.value).startswith(expected)
+
+
+def test_the_egress_policy_is_what_was_written(tmp_path: Path) -> None:
+    text = "default = 'deny'\nmode = 'observe'\nallow = ['a.corp']\ndeny = ['b.corp', 'c.corp']\n"
+    text += "methods = ['GET', 'POST']\ndangerously_lift = ['169.254.169.254', 'fe80::/10']\n"
+    policy = settings(tmp_path, f"[egress]\n{text}").egress.policy()
+    assert (policy.default, policy.mode, policy.methods) == ("deny", "observe", {"GET", "POST"})
+    assert [rule.name for rule in policy.allow] == ["a.corp"]
+    assert [rule.name for rule in policy.deny] == ["b.corp", "c.corp"]
+    assert list(map(str, policy.lifted)) == ["169.254.169.254/32", "fe80::/10"]
+    assert policy.own == frozenset()
+
+
+def test_without_settings_the_policy_opens_private_addresses_for_get() -> None:
+    assert load_settings().egress.policy() == EgressPolicy()
+
+
+def test_every_phase_of_an_attempt_has_a_limit_of_its_own() -> None:
+    delivery = load_settings().delivery
+    assert (delivery.dns_timeout, delivery.connect_timeout, delivery.tls_timeout) == (5.0, 5.0, 5.0)
+    assert (delivery.first_byte_timeout, delivery.attempt_timeout) == (15.0, 30.0)
+    assert (delivery.max_response_bytes, delivery.max_header_bytes) == (65_536, 32_768)
+    assert (delivery.max_in_flight, delivery.per_host, delivery.rate) == (64, 8, None)
 
 
 def test_variables_of_the_control_plane_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
