@@ -24,6 +24,8 @@ REMEMBERED = 10_000
 MAX_FILE = 1024 * 1024
 """Bytes of a file that is named in a target: a bundle of all public authorities has a quarter of it."""
 
+SYSTEM = "the system's authorities"
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
@@ -38,11 +40,13 @@ class Proxy:
 class TargetOptions:
     """How requests to one host and port are made. Times in seconds, `rate` in deliveries per second.
 
+    `trust` says in words whose certificates `tls` believes.
     There is one for each `[[targets]]` table and one for all other hosts; they are compared by identity.
     """
 
     headers: Mapping[str, str] = field(repr=False)
     tls: ssl.SSLContext
+    trust: str
     proxy: Proxy | None
     proxy_resolves: bool
     dns_timeout: float
@@ -86,6 +90,7 @@ def _default(delivery: Delivery) -> TargetOptions:
     return TargetOptions(
         headers={},
         tls=_context(),
+        trust=SYSTEM,
         proxy=None,
         proxy_resolves=False,
         dns_timeout=delivery.dns_timeout,
@@ -102,6 +107,7 @@ def _options(target: Target, files: "_Files", tls: ssl.SSLContext, default: Targ
     return TargetOptions(
         headers={name: files.header(name, value) for name, value in target.headers.items()},
         tls=tls,
+        trust=f"{SYSTEM} and {target.ca_file}" if target.ca_file else default.trust,
         proxy=files.proxy(),
         proxy_resolves=target.proxy_resolves,
         dns_timeout=default.dns_timeout,

@@ -320,7 +320,10 @@ def test_trust_is_verified_by_name_and_chain_from_tls_1_2_on() -> None:
 
 def test_an_authority_is_trusted_besides_the_system_s(written: Written, authority: trustme.CA) -> None:
     file = written("ca.pem", authority.cert_pem.bytes())
-    context = targets({"host": "h", "ca_file": file}).of("h", 443).tls
+    found = targets({"host": "h", "ca_file": file})
+    assert found.of("h", 443).trust == f"the system's authorities and {file}"
+    assert found.of("else", 443).trust == "the system's authorities"
+    context = found.of("h", 443).tls
     assert context.cert_store_stats()["x509"] == ssl.create_default_context().cert_store_stats()["x509"] + 1
 
 
