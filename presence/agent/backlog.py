@@ -74,10 +74,10 @@ class _Host:
         """Sets `gate`: before it nothing may start, _NEVER: not before something has finished."""
         if self.in_flight >= self.most:
             self.gate = _NEVER
-        elif self.circuit.state is not CircuitState.CLOSED:
-            self.gate = _NEVER if self.in_flight else self.circuit.probe_at
-        else:
+        elif self.circuit is CLOSED or self.circuit.state is CircuitState.CLOSED:
             self.gate = 0
+        else:
+            self.gate = _NEVER if self.in_flight else self.circuit.probe_at
         if self.bucket is not None:
             self.gate = max(self.gate, now + self.bucket.wait(now))
 
@@ -105,6 +105,8 @@ class Backlog:
         self._retrying = 0
         self._order = 0
         self._entries: dict[str, _Entry] = {}
+        self._started: dict[str, tuple[_Host, bool]] = {}
+        self._again: dict[str, tuple[str, int, bool]] = {}
         self._hosts: dict[str, _Host] = {}
         self._rotation: deque[_Host] = deque()
         self._retry_rotation: OrderedDict[_Host, None] = OrderedDict()
@@ -113,6 +115,10 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, id: str) -> bool:
+        """Whether it waits here or is in flight."""
+        return id in self._entries or id in self._started
 
     def waiting(self, host: str) -> int:
         """How many entries of that host are here."""
@@ -124,7 +130,14 @@ class Backlog:
         return {host.name: host.circuit for host in self._hosts.values() if host.circuit.state != CircuitState.CLOSED}
 
     def add(self, id: str, host: str, due_at: int, *, first: bool) -> None:
-        """A delivery that waits for its attempt; `first`: it had none yet. One that is here already is replaced."""
+        """A delivery that waits for its attempt; `first`: it had none yet.
+
+        One that waits here already is replaced; one in flight waits from `finished` on, so that it is never twice
+        in flight.
+        """
+        if id in self._started:
+            self._again[id] = (host, due_at, first)
+            return
         if id in self._entries:
             self._forget_entry(id)
         known = self._hosts.get(host)
@@ -136,15 +149,17 @@ class Backlog:
         entry = (due_at, self._order, id, known)
         self._entries[id] = entry
         heappush(known.first if first else known.retries, entry)
-        self._wake(known, max(due_at, known.gate))
+        if due_at < known.at:
+            self._wake(known, max(due_at, known.gate))
 
     def discard(self, id: str) -> None:
-        """The delivery is not to be attempted. Nothing happens if it is not here."""
+        """The delivery is not to be attempted (again). Nothing happens if it is not here."""
+        self._again.pop(id, None)
         if id in self._entries:
             self._wake(self._forget_entry(id), 0)
 
     def take(self, now: int) -> list[str]:
-        """Those that may start now; each is in flight for its host until `finished`."""
+        """Those that may start now; each is in flight until `finished` is told its id."""
         taken: list[str] = []
         self._look_at_timers(now)
         rotation, retry_rotation = self._rotation, self._retry_rotation
@@ -165,12 +180,12 @@ class Backlog:
                 self._place(host, now)
         return taken
 
-    def finished(self, host: str, now: int, reached: bool | None, *, first: bool) -> Circuit | None:
+    def finished(self, id: str, now: int, reached: bool | None) -> Circuit | None:
         """An attempt that was taken has ended; `reached`: whether the host answered, None: it was not asked.
 
         Returns the host's circuit if its state is another one now.
         """
-        known = self._hosts[host]
+        known, first = self._started.pop(id)
         known.in_flight -= 1
         self._in_flight -= 1
         if not first:
@@ -180,7 +195,10 @@ class Backlog:
         if before is not CLOSED or reached is False:
             known.circuit = before.ended(reached, now, self._jitter())
         known.close_gate(now)
-        if known.at != _READY:
+        if id in self._again:
+            host, due_at, first = self._again.pop(id)
+            self.add(id, host, due_at, first=first)
+        if known.at != _READY and (known.first or known.retries or not known.in_flight):
             self._place(known, now)
         return known.circuit if known.circuit.state is not before.state else None
 
@@ -227,7 +245,9 @@ class Backlog:
         del self._entries[id]
         host.in_flight += 1
         self._in_flight += 1
-        if queue is host.retries:
+        first = queue is host.first
+        self._started[id] = host, first
+        if not first:
             host.retrying += 1
             self._retrying += 1
         if self._bucket is not None:

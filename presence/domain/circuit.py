@@ -15,7 +15,6 @@ each failed probe up to 5 minutes: at least 5 seconds, and agents that lost the 
 A circuit holds deliveries; it never ends one.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,14 +26,6 @@ class CircuitState(StrEnum):
     OPEN = "open"
     HALF_OPEN = "half_open"
 
-
-_S = CircuitState
-
-CIRCUIT_TRANSITIONS: Mapping[CircuitState, frozenset[CircuitState]] = {
-    _S.CLOSED: frozenset({_S.OPEN}),
-    _S.OPEN: frozenset({_S.HALF_OPEN, _S.CLOSED}),
-    _S.HALF_OPEN: frozenset({_S.OPEN, _S.CLOSED}),
-}
 
 FAILURES = 5
 """Failures in a row that open a circuit."""
