@@ -27,7 +27,7 @@ from presence.domain.webhook import Method
 _EXAMPLE = "write for example jenkins.corp, *.corp:8080, 10.1.0.0/16 or POST https://tickets.corp/api in 10.0.0.0/8"
 _PLACE = re.compile(
     r"(?:(?P<scheme>[^:/\[\]]*)://)?"
-    r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<ipv6>[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*)|(?P<host>[^:/\[\]]*))"
+    r"(?:\[(?P<bracketed>[^\]]*)\]|(?P<ipv6>(?:[0-9A-Fa-f.]*:){2}[0-9A-Fa-f.:]*(?:%[^:/]*)?)|(?P<host>[^:/\[\]]*))"
     r"(?P<prefix>/[0-9.]+(?=[:/]|\Z))?"
     r"(?P<port>:[^/]*)?"
     r"(?P<path>/.*)?\Z"
