@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from presence import __version__
+from presence.agent.backlog import Backlog
 from presence.agent.deliver import Deliver
 from presence.agent.failures import first
 from presence.agent.health import notify
@@ -16,9 +17,12 @@ from presence.agent.intake import Intake
 from presence.agent.journal import Journal, open_journal
 from presence.agent.link import Identity, Link
 from presence.agent.reporter import Reporter
+from presence.agent.seen import SEEN, Seen
 from presence.agent.settings import AgentSettings
-from presence.agent.worker import AttemptLog, Worker
+from presence.agent.targets import Targets
+from presence.agent.worker import AttemptLog, Worker, host_limits
 from presence.clock import SystemClock
+from presence.domain.egress import EgressPolicy
 from presence.errors import PresenceError
 from presence.logs import get_logger
 
@@ -26,7 +30,7 @@ log = get_logger(__name__)
 
 CREDIT = 512
 """Fires that the control plane may send ahead of our answers: enough to fill a commit, little memory."""
-PRUNE_EVERY = 600.0
+TIDY_EVERY = 60.0
 MEMORY = (24 * 3600 + 60) * 1000
 """How much longer than its greatest age a delivered id is remembered: lease and a day, in milliseconds."""
 
@@ -61,19 +65,25 @@ def run(settings: AgentSettings) -> None:
 async def _run(settings: AgentSettings) -> None:
     stop, hurry = _stop_events()
     clock = SystemClock()
-    path = settings.journal.location()
+    path, retry, policy = settings.journal.location(), settings.retry.policy(), settings.egress.policy()
+    targets = Targets(settings)
+    backlog = Backlog(settings.delivery.max_in_flight, host_limits(targets), settings.delivery.rate)
     async with (
-        open_journal(path, clock, settings.journal.max_deliveries, settings.retry.max_attempts) as journal,
-        Http(settings.delivery, settings.egress.policy()) as http,
+        open_journal(path, clock, settings.journal.max_deliveries, retry.max_attempts, backlog) as journal,
+        Http(policy, clock, settings.delivery.max_response_bytes, settings.delivery.max_header_bytes) as http,
     ):
         identity = Identity(journal.instance, journal.next_epoch, journal.meet, journal.held)
         link = Link(settings.control_plane, identity, clock, CREDIT, on_ready=journal.settled.set)
-        deliver = Deliver(http, settings.retry.policy(), clock, headers={})
-        intake = Intake(link, journal, settings.retry.policy().deadline)
-        worker = Worker(journal, deliver, settings.delivery.max_in_flight, AttemptLog())
+        deliver = Deliver(http, targets, retry, clock)
+        intake = Intake(link, journal, retry.deadline)
+        seen = Seen(path.with_name(SEEN), AttemptLog())
+        worker = Worker(
+            journal, deliver, settings.delivery.max_in_flight, seen if policy.mode == "observe" else AttemptLog()
+        )
         reporter = Reporter(link, journal)
         held = len(await journal.held())
         log.info("started", version=__version__, instance=journal.instance, journal=str(path), held=held)
+        _warn_of_policy(policy)
         _warn_of_readers(settings.control_plane.credential_file())
         notify("READY=1", "STATUS=running")
         async with asyncio.TaskGroup() as stages:
@@ -82,7 +92,8 @@ async def _run(settings: AgentSettings) -> None:
                 stages.create_task(link.run(), name="link"),
                 stages.create_task(intake.run(), name="intake"),
                 stages.create_task(reporter.run(), name="reporter"),
-                stages.create_task(_prune(journal, int(settings.journal.retention * 1000)), name="prune"),
+                stages.create_task(_tidy(journal, int(settings.journal.retention * 1000)), name="tidy"),
+                stages.create_task(seen.run(), name="seen"),
             ]
             await stop.wait()
             notify("STOPPING=1", "STATUS=draining")
@@ -114,11 +125,21 @@ async def _within(seconds: float, hurry: asyncio.Event, finish: Coroutine[Any, A
         await asyncio.gather(finishing, hurrying, return_exceptions=True)
 
 
-async def _prune(journal: Journal, retention: int) -> None:
+async def _tidy(journal: Journal, retention: int) -> None:
+    """Ends what became too old while it waited, and forgets what is old and done."""
     while True:
+        while await journal.expire() == 1000:
+            pass
         while await journal.prune(retention, MEMORY) == 1000:
             pass
-        await asyncio.sleep(PRUNE_EVERY)
+        await asyncio.sleep(TIDY_EVERY)
+
+
+def _warn_of_policy(policy: EgressPolicy) -> None:
+    for network in policy.lifted:
+        log.warning("egress.dangerously_lift opens what is never reached otherwise", network=str(network))
+    if policy.mode == "observe":
+        log.warning("egress.mode is observe: what only the default would refuse is sent", default=policy.default)
 
 
 def _warn_of_readers(key_file: Path | None) -> None:

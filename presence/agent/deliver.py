@@ -2,17 +2,19 @@
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from presence.agent.http import Http, Request
-from presence.agent.journal import Claimed
+from presence.agent.entries import Claimed
+from presence.agent.http import Http, Request, Sent
+from presence.agent.targets import Targets
 from presence.clock import Clock
-from presence.domain.outcome import Attempt, Outcome, Reason, Refused
+from presence.domain.body import check_content_type, expand_body
+from presence.domain.egress import Destination
+from presence.domain.outcome import Attempt, Reason, Refused
 from presence.domain.retry import RetryPolicy, Step, next_step
-from presence.domain.template import TemplateError, parse_template
-from presence.domain.webhook import Method
-
-ALLOWED_METHODS = frozenset({Method.GET})
+from presence.domain.template import TemplateError, UriTemplate, parse_template, path_of
+from presence.domain.webhook import OnUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,36 +22,50 @@ class Deliver:
     """Makes attempts. `headers` go with every request; `jitter` draws from [0, 1)."""
 
     http: Http
+    targets: Targets
     retry: RetryPolicy
     clock: Clock
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
     jitter: Callable[[], float] = random.random
 
     async def attempt(self, claimed: Claimed, now: int) -> tuple[Attempt, Step]:
         """Makes the attempt that was claimed at the journal's time `now`, and says what follows from it."""
         started = self.clock.elapsed()
         prepared = self.prepare(claimed)
-        outcome: Outcome
-        address = None
+        proxy = None
         if isinstance(prepared, Refused):
-            outcome = prepared
+            sent = Sent(prepared, None, {}, repeated=False, observed=False)
         else:
             sent = await self.http.send(prepared)
-            outcome, address = sent.outcome, sent.address
+            proxy = prepared.options.proxy
         took = self.clock.elapsed() - started
-        policy = RetryPolicy(
-            self.retry.max_attempts, self.retry.initial, self.retry.maximum, claimed.expires_at - claimed.born_at
+        attempt = Attempt(
+            claimed.attempts,
+            now,
+            took,
+            sent.outcome,
+            sent.address,
+            sent.phases,
+            f"{proxy.host}:{proxy.port}" if proxy is not None else None,
+            sent.repeated,
+            sent.observed,
         )
-        age = now + took - claimed.born_at
-        step = next_step(policy, outcome, attempts=claimed.attempts, age=age, jitter=self.jitter())
-        return Attempt(claimed.attempts, now, took, outcome, address), step
+        return attempt, self._next_step(claimed, attempt)
+
+    def _next_step(self, claimed: Claimed, attempt: Attempt) -> Step:
+        return next_step(
+            _until(self.retry, claimed.expires_at - claimed.born_at),
+            attempt.outcome,
+            attempts=claimed.attempts,
+            age=attempt.at + attempt.took - claimed.born_at,
+            jitter=self.jitter(),
+            on_unknown=OnUnknown(claimed.on_unknown),
+        )
 
     def prepare(self, claimed: Claimed) -> Request | Refused:
         """The request, or why there is none."""
-        if claimed.method not in ALLOWED_METHODS:
-            return Refused(Reason.METHOD_NOT_ALLOWED)
         try:
-            template = parse_template(claimed.uri)
+            template, destination = _parse(claimed.uri)
         except TemplateError:
             return Refused(Reason.TEMPLATE_INVALID)
         values = {
@@ -62,9 +78,54 @@ class Deliver:
             uri = template.expand(values)
         except TemplateError:
             return Refused(Reason.SUBJECT_INVALID)
-        headers = {
-            **self.headers,
-            "webhook-id": claimed.id,
-            "webhook-timestamp": str(self.clock.wall() // 1000),
-        }
-        return Request(claimed.method, uri, template.host, template.port, headers)
+        try:
+            body = self._body(claimed, values)
+        except TemplateError:
+            return Refused(Reason.BODY_INVALID)
+        if self.http.uses_paths:
+            destination = replace(destination, path=path_of(uri))
+        options = self.targets.of(template.host, template.port)
+        repeatable = claimed.method == "GET" and claimed.on_unknown == OnUnknown.FIRE
+        return Request(
+            claimed.method, uri, destination, self._headers(claimed, options.headers), body, options, repeatable
+        )
+
+    def _headers(self, claimed: Claimed, local: Mapping[str, str]) -> dict[str, str]:
+        """What is configured here wins over what the webhook brings."""
+        headers = {"webhook-id": claimed.id, "webhook-timestamp": str(self.clock.wall() // 1000)}
+        if claimed.authorization is not None:
+            headers["Authorization"] = claimed.authorization
+        if claimed.content_type is not None and claimed.body is not None:
+            headers["Content-Type"] = claimed.content_type
+        if local or self.headers:
+            named = {name.lower() for name in (*local, *self.headers)}
+            headers = {name: value for name, value in headers.items() if name.lower() not in named}
+            headers |= {**local, **self.headers}
+        return headers
+
+    @staticmethod
+    def _body(claimed: Claimed, values: Mapping[str, str]) -> bytes | None:
+        if claimed.body is None:
+            return None
+        if claimed.content_type is not None:
+            check_content_type(claimed.content_type)
+        return expand_body(claimed.body, claimed.content_type, values).encode()
+
+
+@lru_cache(maxsize=256)
+def _until(policy: RetryPolicy, deadline: int) -> RetryPolicy:
+    """The policy for a delivery that is too old `deadline` milliseconds after its event."""
+    return replace(policy, deadline=deadline)
+
+
+@lru_cache(maxsize=4096)
+def _parse(uri: str) -> tuple[UriTemplate, Destination]:
+    template = parse_template(uri)
+    return template, Destination(
+        template.scheme, template.host, template.port, encoded_slash=template.has_encoded_slash
+    )
+
+
+def destination_of(uri: str) -> Destination:
+    """Where a delivery of that URI template goes, without its path. Raises TemplateError."""
+    return _parse(uri)[1]

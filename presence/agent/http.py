@@ -1,282 +1,204 @@
-"""One HTTP request: `Http.send(request) -> Sent`. The only importer of aiohttp's client.
+"""One HTTP request: `Http.send(request) -> Sent`. With `wire` the only importer of aiohttp's client.
 
-What aiohttp does by itself and must not do here is switched off: it sends nothing a second time, follows
-no redirect, keeps no cookie, reads no netrc or proxy environment, decompresses nothing, normalises no URI.
-
-The egress policy is enforced where the connection is made: every answer of the one name resolution is checked,
-the socket factory opens sockets to checked addresses only, and the peer of the connection that is used is
-checked once more, also when it was opened for an earlier request.
+On the wire is what `Request` says and nothing else: the request is sent once, no redirect is followed, no cookie
+kept, no netrc or proxy environment read, nothing decompressed, no URI normalised.
 """
 
 import asyncio
-import ipaddress
-import socket
+import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Self
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from yarl import URL
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
 
 from presence import __version__
-from presence.agent.settings import Delivery
-from presence.domain.egress import Address, EgressPolicy
-from presence.domain.outcome import Fault, Outcome, Phase, Refused, Response, TransportFailure
+from presence.agent.dial import Gate, Progress, Resolver, Stopped, bracketed
+from presence.agent.pool import Pool
+from presence.agent.targets import TargetOptions
+from presence.agent.wire import FAILURES, HeadTooLarge, Wire
+from presence.clock import Clock
+from presence.domain.egress import Destination, EgressPolicy
+from presence.domain.outcome import Fault, Outcome, Phase, Response, TransportFailure
+from presence.domain.retry import is_retried, parse_retry_after
+from presence.domain.uri import DEFAULT_PORTS
 
-KEEPALIVE = 4.0
-"""Seconds an idle connection is kept: less than common servers do, so that they seldom close it under us."""
+_SUCCESS = [Response(status) for status in range(200, 300)]
+_HOST = re.compile(r"[a-z0-9._:-]{1,253}\Z")
+_AFTER_AUTHORITY = re.compile(r"[^:]+://[^/?]*(.*)\Z")
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
 
-DNS_THREADS = 8
-DECISIONS = 10_000
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`uri` is expanded and checked; `host` and `port` are those of its template."""
+class Request(NamedTuple):
+    """`uri` is expanded and checked. `repeatable`: a kept connection that was closed may be replaced at once."""
 
     method: str
     uri: str
-    host: str
-    port: int
+    destination: Destination
     headers: Mapping[str, str]
+    body: bytes | None
+    options: TargetOptions
+    repeatable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What came of a request, and the address it went to, if it came that far."""
+class Sent(NamedTuple):
+    """What came of a request. The rest as in `presence.domain.outcome.Attempt`."""
 
     outcome: Outcome
     address: str | None
-
-
-@dataclass(slots=True)
-class _Wire:
-    """How far the request of the current task has come."""
-
-    host: str
-    port: int
-    phase: Phase = Phase.DNS
-    checked: tuple[str, ...] = ()
-    refused: Refused | None = None
-    address: str | None = None
-
-
-_wire: ContextVar[_Wire] = ContextVar("wire")
-
-
-class _Denied(OSError):
-    """A connection that the egress policy forbids. An OSError, because aiohttp takes no other from a socket factory."""
-
-
-class _Ended(aiohttp.ClientError):
-    """A connection that ended before the answer; of a type that aiohttp does not answer by sending again."""
+    phases: Mapping[Phase, int]
+    repeated: bool
+    observed: bool
 
 
 class Http:
-    """A pool of connections under one egress policy. `async with`."""
+    """Requests under one egress policy. `async with`."""
 
-    def __init__(self, limits: Delivery, policy: EgressPolicy) -> None:
-        self._limits = limits
+    def __init__(self, policy: EgressPolicy, clock: Clock, max_response_bytes: int, max_header_bytes: int) -> None:
         self._policy = policy
-        self._decisions = Decisions(policy)
+        self._clock = clock
+        self._max_response_bytes = max_response_bytes
+        self._max_header_bytes = max_header_bytes
+        self.uses_paths = policy.uses_paths
+        """Whether a request's destination must carry its path."""
 
     async def __aenter__(self) -> Self:
-        limits = self._limits
-        self._resolver = Resolver(self._policy, limits.connect_timeout)
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(
-                self._decisions,
-                resolver=self._resolver,
-                socket_factory=_open_socket,
-                use_dns_cache=False,
-                limit=0,
-                keepalive_timeout=KEEPALIVE,
-                happy_eyeballs_delay=None,
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=limits.attempt_timeout, sock_connect=limits.connect_timeout, ceil_threshold=1e9
-            ),
-            headers={"User-Agent": f"Presence/{__version__}"},
-            skip_auto_headers=("Accept-Encoding",),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(_never_again,),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        self._loop = asyncio.get_running_loop()
+        self._resolver = Resolver()
+        self._pool = Pool(Gate(self._policy), self._resolver)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._session.close()
-        await self._resolver.close()
+        await self._pool.close()
+        self._resolver.close()
+
+    def apply(self, policy: EgressPolicy) -> None:
+        """Another policy from now on; no connection that was opened under the old one is used again."""
+        self._policy, self.uses_paths = policy, policy.uses_paths
+        self._pool.apply(Gate(policy))
 
     async def send(self, request: Request) -> Sent:
         """The outcome of one request. Raises nothing but CancelledError and what is a defect of ours."""
-        wire = _Wire(request.host, request.port)
-        _wire.set(wire)
-        if as_address(request.host) is not None:
-            refused = self._decisions.decide(request.host, request.port, request.host)
-            if refused is not None:
-                return Sent(refused, None)
-            wire.checked = (request.host,)
-            wire.phase = Phase.CONNECT
+        progress = Progress(request.destination, request.method, request.options)
+        progress.ends = self._loop.time() + request.options.timeout
+        outcome = await self._exchange(request, progress)
+        repeated = request.repeatable and progress.was_stale
+        if repeated:
+            progress.fresh = True
+            outcome = await self._exchange(request, progress)
+        progress.enter(Phase.POLICY)
+        phases = {phase: int(seconds * 1000) for phase, seconds in progress.seconds.items()}
+        return Sent(outcome, progress.address, phases, repeated, progress.observed)
+
+    async def _exchange(self, request: Request, progress: Progress) -> Outcome:
+        wire: Wire | None = None
+        outcome: Outcome | None = None
         try:
-            response = await self._session.request(
-                request.method, URL(request.uri, encoded=True), headers=request.headers, allow_redirects=False
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return Sent(wire.refused or _classify(error, wire), wire.address)
-        async with response:
-            await self._discard(response)
-        if response.status < 100:
-            return Sent(TransportFailure(Phase.FIRST_BYTE, Fault.MALFORMED_RESPONSE, sent=True), wire.address)
-        return Sent(Response(response.status), wire.address)
+            until = min(progress.ends, self._loop.time() + request.options.first_byte_timeout)
+            async with asyncio.timeout_at(until) as progress.deadline:
+                wire = await self._pool.get(progress)
+                progress.enter(Phase.FIRST_BYTE)
+                wire.ask(_written(request), self._max_header_bytes)
+                head, body = await wire.answer()
+                outcome = self._judge(head)
+                if not body.is_eof():
+                    progress.enter(Phase.BODY)
+                    progress.deadline.reschedule(progress.ends)
+                    await self._discard(body)
+        except Stopped as stopped:
+            return stopped.outcome
+        except FAILURES as error:
+            if wire is None:
+                return TransportFailure(progress.phase, Fault.TIMEOUT)
+            if outcome is None:
+                outcome = _failure(error, wire)
+                progress.was_stale = outcome.fault is Fault.RESET and not progress.opened and not wire.answered
+            wire.abort()
+        except BaseException:
+            if wire is not None:
+                wire.abort()
+            raise
+        else:
+            self._pool.put(wire, progress)
+        return outcome
 
-    async def _discard(self, response: aiohttp.ClientResponse) -> None:
-        """Reads the body up to the limit, so that the connection can be used again; the status has decided."""
-        if response.content.at_eof():
-            return
-        left = self._limits.max_response_bytes
-        try:
-            async for chunk in response.content.iter_any():
-                left -= len(chunk)
-                if left < 0:
-                    response.close()
-                    return
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            response.close()
-
-
-class Decisions:
-    """The policy's answers, remembered: it is pure and frozen, so one answer serves every request to an address."""
-
-    def __init__(self, policy: EgressPolicy) -> None:
-        self._policy = policy
-        self._known: dict[tuple[str, int, str], Refused | None] = {}
-
-    def decide(self, host: str, port: int, address: str) -> Refused | None:
-        key = host, port, address
-        if key not in self._known:
-            if len(self._known) >= DECISIONS:
-                self._known.clear()
-            self._known[key] = self._policy.decide_all(host, port, [ipaddress.ip_address(address)])
-        return self._known[key]
-
-
-class Resolver(AbstractResolver):
-    """Resolves in threads of its own (a slow name server must stall nothing else) and checks every answer."""
-
-    def __init__(self, policy: EgressPolicy, timeout: float) -> None:
-        self._policy = policy
-        self._timeout = timeout
-        self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
-
-    async def addresses(self, host: str, port: int) -> list[Address]:
-        """All addresses of the name, in the system's order. Raises socket.gaierror or TimeoutError."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._timeout):
-            found = await loop.run_in_executor(self._threads, _look_up, host, port)
-        return list(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        wire = _wire.get()
-        addresses = await self.addresses(host, port)
-        wire.refused = self._policy.decide_all(wire.host, wire.port, addresses)
-        if wire.refused is not None:
-            raise _Denied(wire.refused.reason)
-        wire.phase = Phase.CONNECT
-        wire.checked = tuple(map(str, addresses))
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Checks the peer of each connection it hands out, a fresh one or one that is used again."""
-
-    def __init__(self, decisions: "Decisions", **options: Any) -> None:
-        super().__init__(**options)
-        self._decisions = decisions
-
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        connection = await super().connect(req, traces, timeout)
-        wire = _wire.get()
-        peer = connection.transport.get_extra_info("peername") if connection.transport else None
-        if peer is not None:
-            wire.address = peer[0]
-            wire.refused = self._decisions.decide(wire.host, wire.port, peer[0])
-            if wire.refused is not None:
-                connection.close()
-                raise _Denied(wire.refused.reason)
-        wire.phase = Phase.FIRST_BYTE
-        return connection
-
-
-@lru_cache(maxsize=1024)
-def as_address(host: str) -> Address | None:
-    """The host as an address, where it is one literally."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
-def _look_up(host: str, port: int) -> list[Any]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
-def _open_socket(info: Any) -> socket.socket:
-    family, kind, protocol, _, address = info
-    if str(ipaddress.ip_address(address[0])) not in _wire.get().checked:
-        raise _Denied(f"{address[0]} was not checked")
-    opened = socket.socket(family, kind, protocol)
-    opened.setblocking(False)
-    return opened
-
-
-async def _never_again(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await send(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-        raise _Ended from error
-
-
-def _classify(error: Exception, wire: _Wire) -> TransportFailure:
-    """What kept the status line from coming."""
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            return TransportFailure(Phase.TLS, Fault.CERTIFICATE_UNTRUSTED)
-        case aiohttp.ClientConnectorSSLError():
-            return TransportFailure(Phase.TLS, Fault.HANDSHAKE)
-        case TimeoutError():
-            return TransportFailure(wire.phase, Fault.TIMEOUT, sent=wire.phase is Phase.FIRST_BYTE)
-        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
-            return TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN)
-        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()) | ConnectionRefusedError():
-            return TransportFailure(Phase.CONNECT, Fault.CONNECTION_REFUSED)
-        case aiohttp.ClientConnectorError(os_error=ConnectionResetError()):
-            return TransportFailure(Phase.CONNECT, Fault.RESET)
-        case aiohttp.ClientConnectorError():
-            return TransportFailure(Phase.CONNECT, Fault.UNREACHABLE)
-        case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
+    def _judge(self, head: RawResponseMessage) -> Outcome:
+        status = head.code
+        if 200 <= status <= 299:
+            return _SUCCESS[status - 200]
+        if not 100 <= status <= 999:
             return TransportFailure(Phase.FIRST_BYTE, Fault.MALFORMED_RESPONSE, sent=True)
+        if 300 <= status <= 399:
+            return Response(status, location=_host_of(head.headers.get("Location", "")))
+        after = head.headers.get("Retry-After")
+        if after is None or not is_retried(Response(status)):
+            return Response(status)
+        now = datetime.fromtimestamp(self._clock.wall() / 1000, UTC)
+        return Response(status, retry_after=parse_retry_after(after, now))
+
+    async def _discard(self, body: StreamReader) -> None:
+        """Reads the body up to the limit, so that the connection can be used again."""
+        left = self._max_response_bytes
+        async for chunk in body.iter_any():
+            left -= len(chunk)
+            if left < 0:
+                return
+
+
+def _written(request: Request) -> bytes:
+    """The request's bytes (RFC 9112 sections 3 and 5). Raises ValueError where a header would end early."""
+    destination, body = request.destination, request.body
+    proxy = request.options.proxy if destination.scheme == "http" else None
+    headers = [f"{name}: {value}" for name, value in request.headers.items()]
+    if proxy is not None and proxy.authorization is not None:
+        headers.append(f"Proxy-Authorization: {proxy.authorization}")
+    if body is not None or request.method != "GET":
+        headers.append(f"Content-Length: {len(body or b'')}")
+    if any(map(_UNSENDABLE.search, headers)):
+        raise ValueError("a header has a character that ends it")
+    target = _target(request.uri) if proxy is None else request.uri
+    head = "\r\n".join((f"{request.method} {target} HTTP/1.1", _opening(destination), *headers, "\r\n"))
+    return head.encode("ascii") + (body or b"")
+
+
+def _target(uri: str) -> str:
+    """The request target in origin form: what follows the authority, as it was written."""
+    shape = _AFTER_AUTHORITY.match(uri)
+    assert shape is not None
+    return shape[1] if shape[1].startswith("/") else f"/{shape[1]}"
+
+
+@lru_cache(maxsize=4096)
+def _opening(destination: Destination) -> str:
+    """The headers that every request to that destination has."""
+    port = "" if DEFAULT_PORTS[destination.scheme] == destination.port else f":{destination.port}"
+    host = f"Host: {bracketed(destination.host)}{port}"
+    return f"{host}\r\nUser-Agent: Presence/{__version__}\r\nAccept: */*"
+
+
+def _host_of(location: str) -> str:
+    """The host that a redirect names, if it is one; nothing else of the text is passed on."""
+    try:
+        host = urlsplit(location).hostname or "here"
+    except ValueError:
+        return "unreadable"
+    return host if _HOST.match(host) else "unreadable"
+
+
+def _failure(error: Exception, wire: Wire) -> TransportFailure:
+    """What kept the status line from coming, once there was a connection."""
+    phase = Phase.WRITE if wire.unsent else Phase.FIRST_BYTE
+    match error:
+        case TimeoutError():
+            return TransportFailure(phase, Fault.TIMEOUT, sent=True)
+        case HeadTooLarge():
+            return TransportFailure(phase, Fault.HEADERS_TOO_LARGE, sent=True)
+        case aiohttp.ClientResponseError() | HttpProcessingError():
+            return TransportFailure(phase, Fault.MALFORMED_RESPONSE, sent=True)
         case _:
-            return TransportFailure(wire.phase, Fault.RESET, sent=wire.phase is Phase.FIRST_BYTE)
+            return TransportFailure(phase, Fault.RESET, sent=True)

@@ -10,7 +10,7 @@ from presence.domain.outcome import Reason
 from presence.errors import JournalError
 from presence.logs import get_logger
 from presence.protocol.codec import UnreadableFire
-from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Cancel, Fire, Report
+from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Cancel, Fire, Release, Report
 
 log = get_logger(__name__)
 
@@ -45,6 +45,9 @@ class Intake:
                 await self._accept(commands, session)
             elif kind is Cancel:
                 await self._journal.cancel([cancel.id for cancel in commands])
+            elif kind is Release:
+                for release in commands:
+                    await self._journal.release(release.id, release.attempts)
             elif kind is Canary:
                 await self._echo(commands, session)
             else:

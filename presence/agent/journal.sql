@@ -21,6 +21,10 @@ CREATE TABLE delivery (
     subject_id    TEXT    NOT NULL,
     uri           TEXT    NOT NULL,
     method        TEXT    NOT NULL,
+    body          TEXT,
+    content_type  TEXT,
+    authorization TEXT,
+    on_unknown    TEXT    NOT NULL CHECK (on_unknown IN ('fire', 'hold')),
     born_at       INTEGER NOT NULL,
     expires_at    INTEGER NOT NULL,
     accepted_at   INTEGER NOT NULL,
@@ -37,10 +41,11 @@ CREATE TABLE delivery (
     reported_at   INTEGER,
     CHECK ((state IN ('succeeded', 'failed', 'refused', 'expired', 'cancelled'))
            = (settled_at IS NOT NULL AND settled_order IS NOT NULL AND reason IS NOT NULL)),
-    CHECK (reported_at IS NULL OR settled_at IS NOT NULL)
+    CHECK (reported_at IS NULL OR settled_at IS NOT NULL),
+    CHECK (authorization IS NULL OR settled_at IS NULL)
 ) STRICT;
 
-CREATE INDEX delivery_due ON delivery (due_at) WHERE state = 'pending';
+CREATE INDEX delivery_waiting ON delivery (settled_order) WHERE state = 'held';
 CREATE INDEX delivery_unreported ON delivery (settled_order) WHERE reported_at IS NULL AND settled_at IS NOT NULL;
 CREATE INDEX delivery_held ON delivery (seq) WHERE reported_at IS NULL;
 CREATE INDEX delivery_reported ON delivery (reported_at) WHERE reported_at IS NOT NULL;
@@ -68,24 +73,28 @@ SELECT (SELECT count(*) FROM delivery WHERE reported_at IS NULL AND settled_at I
        (SELECT coalesce(max(settled_order), 0) FROM delivery);
 
 -- name: accept
-INSERT INTO delivery (id, webhook_id, event, subject_id, uri, method, born_at, expires_at, accepted_at, state, due_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
+INSERT INTO delivery (id, webhook_id, event, subject_id, uri, method, body, content_type, authorization, on_unknown,
+                      born_at, expires_at, accepted_at, state, due_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
 ON CONFLICT (id) DO NOTHING;
-
--- name: due
-SELECT seq, id, webhook_id, event, subject_id, uri, method, born_at, expires_at, attempts + 1 FROM delivery
-WHERE state = 'pending' AND due_at <= ? ORDER BY due_at LIMIT ?;
 
 -- name: claim
 UPDATE delivery SET state = 'delivering', attempts = attempts + 1
-WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'pending';
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND expires_at > ?
+RETURNING seq, id, webhook_id, event, subject_id, uri, method, body, content_type, authorization, on_unknown,
+          born_at, expires_at, attempts;
 
--- name: next_due
-SELECT min(due_at) FROM delivery WHERE state = 'pending';
+-- name: pending
+SELECT id, uri, due_at, attempts FROM delivery WHERE reported_at IS NULL AND state = 'pending' ORDER BY due_at;
+
+-- name: too_old
+SELECT seq, state FROM delivery
+WHERE reported_at IS NULL AND state IN ('pending', 'held') AND expires_at <= ? LIMIT 1000;
 
 -- name: settle
 UPDATE delivery
 SET state = e.value ->> 'state', reason = e.value ->> 'reason', settled_order = :order + e.key, settled_at = :now,
+    authorization = NULL,
     log = json_insert(
         CASE WHEN json_array_length(log) < :length THEN log ELSE json_remove(log, '$[1]') END,
         '$[#]', json(e.value -> 'entry'))
@@ -102,14 +111,33 @@ FROM json_each(:rows) AS e
 WHERE delivery.seq = e.value ->> 'seq' AND delivery.state = 'delivering'
 RETURNING delivery.seq, cancelling;
 
+-- name: hold
+UPDATE delivery
+SET state = 'held', reason = e.value ->> 'reason', settled_order = :order + e.key,
+    log = json_insert(
+        CASE WHEN json_array_length(log) < :length THEN log ELSE json_remove(log, '$[1]') END,
+        '$[#]', json(e.value -> 'entry'))
+FROM json_each(:rows) AS e
+WHERE delivery.seq = e.value ->> 'seq' AND delivery.state = 'delivering'
+RETURNING delivery.seq, cancelling;
+
+-- name: waiting
+SELECT id, reason, attempts, log, settled_order FROM delivery
+WHERE state = 'held' AND settled_order > ? ORDER BY settled_order LIMIT ?;
+
+-- name: release
+UPDATE delivery SET state = 'pending', reason = NULL, settled_order = NULL, due_at = ?
+WHERE id = ? AND state = 'held' AND attempts = ?
+RETURNING uri;
+
 -- name: end
-UPDATE delivery SET state = ?, reason = ?, settled_order = ?, settled_at = ? WHERE seq = ? AND state = ?;
+UPDATE delivery SET state = ?, reason = ?, settled_order = ?, settled_at = ?, authorization = NULL WHERE seq = ? AND state = ?;
 
 -- name: cancel
 UPDATE delivery SET cancelling = 1 WHERE id = ? AND settled_at IS NULL RETURNING seq, state;
 
 -- name: delivering
-SELECT seq, attempts FROM delivery WHERE reported_at IS NULL AND state = 'delivering';
+SELECT seq, attempts, on_unknown FROM delivery WHERE reported_at IS NULL AND state = 'delivering';
 
 -- name: held
 SELECT id FROM delivery WHERE reported_at IS NULL ORDER BY seq;
@@ -130,7 +158,7 @@ UPDATE delivery SET cancelling = 0 WHERE id = ? AND settled_at IS NULL;
 
 -- name: revive
 UPDATE delivery
-SET state = 'pending', cancelling = 0, born_at = :born_at, expires_at = :expires_at, accepted_at = :now, due_at = :now,
+SET state = 'pending', cancelling = 0, authorization = :authorization, born_at = :born_at, expires_at = :expires_at, accepted_at = :now, due_at = :now,
     attempts = 0, log = '[]', reason = NULL, settled_order = NULL, settled_at = NULL, reported_at = NULL
 WHERE id = :id AND state = 'cancelled';
 

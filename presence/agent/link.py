@@ -38,6 +38,7 @@ from presence.protocol.messages import (
     Hello,
     NewKey,
     Ready,
+    Release,
     ReportAck,
     Welcome,
 )
@@ -55,7 +56,7 @@ KEY_LOOK = 1.0
 WAITING = 2000
 """Commands, and acknowledgements, that wait for their stage until nothing more is read."""
 
-Command = Fire | UnreadableFire | Cancel | Canary
+Command = Fire | UnreadableFire | Cancel | Release | Canary
 
 
 class LinkState(StrEnum):
@@ -224,7 +225,7 @@ class Link:
 
     def _take(self, message: Any) -> None:
         match message:
-            case Fire() | UnreadableFire() | Cancel() | Canary():
+            case Fire() | UnreadableFire() | Cancel() | Release() | Canary():
                 self.inbox.put(message)
             case ReportAck(id=delivery):
                 self.acknowledged.put(delivery)

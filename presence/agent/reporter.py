@@ -4,10 +4,11 @@ import asyncio
 
 from pydantic import ValidationError
 
-from presence.agent.journal import Journal, LogEntry, Settled
+from presence.agent.entries import LogEntry, Settled, Waiting
+from presence.agent.journal import Journal
 from presence.agent.link import Link
 from presence.logs import get_logger
-from presence.protocol.messages import AttemptRecord, Report
+from presence.protocol.messages import AttemptRecord, Held, Report
 
 log = get_logger(__name__)
 
@@ -23,6 +24,7 @@ class Reporter:
         self._journal = journal
         self._session = 0
         self._order = 0
+        self._held_order = 0
         self._waiting: set[str] = set()
         self._acknowledged = asyncio.Event()
 
@@ -42,10 +44,21 @@ class Reporter:
             await self._journal.settled.wait()
             self._journal.settled.clear()
             if self._link.sessions != self._session:
-                self._session, self._order = self._link.sessions, 0
+                self._session, self._order, self._held_order = self._link.sessions, 0, 0
                 self._waiting.clear()
             if self._link.is_ready:
+                await self._report_held()
                 await self._report_some()
+
+    async def _report_held(self) -> None:
+        """Says what waits for a person and was not said in this session."""
+        session = self._session
+        while held := await self._journal.waiting(self._held_order, WINDOW):
+            for waiting in held:
+                if not self._link.say(self._as_held(waiting), session):
+                    return
+                log.warning("held", delivery=waiting.id, reason=waiting.reason, attempts=waiting.attempts)
+            self._held_order = held[-1].order
 
     async def _report_some(self) -> None:
         """Reports what has ended since the last look, as far as the window allows."""
@@ -71,6 +84,15 @@ class Reporter:
                 self._journal.settled.set()
             for delivery in acknowledged:
                 log.debug("reported", delivery=delivery)
+
+    def _as_held(self, waiting: Waiting) -> Held:
+        now = self._journal.now()
+        return Held(
+            id=waiting.id,
+            reason=waiting.reason,
+            attempts=waiting.attempts,
+            log=tuple([_record(entry, now) for entry in waiting.log]),
+        )
 
     def _as_report(self, settled: Settled) -> Report:
         now = self._journal.now()

@@ -1,21 +1,25 @@
 """One delivery for the command line, through the daemon's code, with a journal of its own that is thrown away."""
 
 import asyncio
-import socket
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from presence.agent.backlog import Backlog
 from presence.agent.deliver import Deliver
-from presence.agent.http import Http, Resolver, as_address
-from presence.agent.journal import Claimed, Settled, open_journal
+from presence.agent.dial import Resolver
+from presence.agent.entries import Claimed, Settled
+from presence.agent.http import Http, Request
+from presence.agent.journal import open_journal
 from presence.agent.settings import AgentSettings
-from presence.agent.worker import Observer, Worker
+from presence.agent.targets import TargetOptions, Targets
+from presence.agent.worker import Observer, Worker, host_limits
 from presence.clock import SystemClock
-from presence.domain.egress import Rule
-from presence.domain.outcome import Outcome, Reason, Refused
+from presence.domain.address import Address
+from presence.domain.egress import Allowed, EgressPolicy
+from presence.domain.outcome import Reason, Refused
 from presence.domain.retry import longest_wait
 from presence.domain.template import parse_template
 from presence.domain.webhook import DEFAULT_MAX_AGE_SECONDS
@@ -26,12 +30,14 @@ EVENT = "TestFire"
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What is to be fired."""
+    """What is to be fired. `headers` may hold secrets."""
 
     uri: str
     subject_id: str
-    method: str
-    headers: Mapping[str, str]
+    method: str = "GET"
+    body: str | None = None
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def as_fire(self) -> Fire:
         return Fire.model_validate(
@@ -42,6 +48,8 @@ class Shot:
                 "subject_id": self.subject_id,
                 "uri": self.uri,
                 "method": self.method,
+                "body": self.body,
+                "content_type": self.content_type,
                 "max_age": DEFAULT_MAX_AGE_SECONDS * 1000,
             }
         )
@@ -58,28 +66,39 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a delivery would do, with nothing sent. `refused` is why it would be refused, `fault` why not resolved."""
+    """What a delivery would do, with nothing sent.
 
-    uri: str | None
+    `refused` is why it would be refused, `fault` why the name does not resolve; `proxy` and its verdicts where there
+    is one; `trust`: whose certificates are believed, for https. `longest_waits` in seconds.
+    """
+
+    method: str
     host: str
     port: int
-    verdicts: tuple[Verdict, ...]
-    refused: Reason | None
-    fault: str | None
     longest_waits: tuple[float, ...]
+    uri: str | None = None
+    headers: tuple[str, ...] = ()
+    body: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    proxy: str | None = None
+    proxy_verdicts: tuple[Verdict, ...] = ()
+    trust: str | None = None
+    refused: Reason | None = None
+    fault: str | None = None
 
 
 async def fire(settings: AgentSettings, shot: Shot, observe: Observer) -> Settled:
     """Delivers; `observe` hears of each attempt; returns how it ended."""
-    clock = SystemClock()
-    retry = settings.retry.policy()
+    clock, retry, targets = SystemClock(), settings.retry.policy(), Targets(settings)
+    backlog = Backlog(1, host_limits(targets))
+    limits = settings.delivery
     with TemporaryDirectory(prefix="presence-test-fire-") as directory:
         async with (
-            open_journal(Path(directory) / "journal.db", clock, 1, retry.max_attempts) as journal,
-            Http(settings.delivery, settings.egress.policy()) as http,
+            open_journal(Path(directory) / "journal.db", clock, 1, retry.max_attempts, backlog) as journal,
+            Http(settings.egress.policy(), clock, limits.max_response_bytes, limits.max_header_bytes) as http,
             asyncio.TaskGroup() as stages,
         ):
-            worker = Worker(journal, Deliver(http, retry, clock, shot.headers), 1, observe)
+            worker = Worker(journal, Deliver(http, targets, retry, clock, shot.headers), 1, observe)
             await journal.accept([shot.as_fire()], retry.deadline)
             stages.create_task(worker.run(), name="worker")
             while not (ended := await journal.unreported(0, 1)):
@@ -91,40 +110,95 @@ async def fire(settings: AgentSettings, shot: Shot, observe: Observer) -> Settle
 
 async def explain(settings: AgentSettings, shot: Shot) -> Explanation:
     """What `fire` would do: expansion, name resolution, the policy's verdict on every address, the plan of retries."""
-    retry, policy = settings.retry.policy(), settings.egress.policy()
-    waits = tuple(longest_wait(retry, attempt) / 1000 for attempt in range(1, retry.max_attempts))
+    retry, policy, targets = settings.retry.policy(), settings.egress.policy(), Targets(settings)
     template = parse_template(shot.uri)
-    async with Http(settings.delivery, policy) as http:
-        prepared = Deliver(http, retry, SystemClock(), shot.headers).prepare(_claimed(shot))
+    waits = tuple(longest_wait(retry, attempt) / 1000 for attempt in range(1, retry.max_attempts))
+    limits = settings.delivery
+    async with Http(policy, SystemClock(), limits.max_response_bytes, limits.max_header_bytes) as http:
+        prepared = Deliver(http, targets, retry, SystemClock(), shot.headers).prepare(_claimed(shot))
     if isinstance(prepared, Refused):
-        return Explanation(None, template.host, template.port, (), prepared.reason, None, waits)
-    literal = as_address(template.host)
-    resolver = Resolver(policy, settings.delivery.connect_timeout)
-    try:
-        addresses = [literal] if literal else await resolver.addresses(template.host, template.port)
-    except (socket.gaierror, TimeoutError) as error:
-        fault = getattr(error, "strerror", None) or "no answer from the name server in time"
-        return Explanation(prepared.uri, template.host, template.port, (), None, fault, waits)
-    finally:
-        await resolver.close()
-    verdicts = tuple(
-        _verdict(str(address), policy.decide(template.host, template.port, address)) for address in addresses
+        return Explanation(shot.method, template.host, template.port, waits, refused=prepared.reason)
+    plain = Explanation(
+        shot.method,
+        template.host,
+        template.port,
+        waits,
+        uri=prepared.uri,
+        headers=tuple(sorted(prepared.headers)),
+        body=prepared.body.decode() if prepared.body is not None else None,
+        trust=prepared.options.trust if template.scheme == "https" else None,
     )
-    refused = policy.decide_all(template.host, template.port, addresses)
-    reason = refused.reason if refused else None
-    return Explanation(prepared.uri, template.host, template.port, verdicts, reason, None, waits)
+    resolver = Resolver()
+    try:
+        return await _look(policy, resolver, prepared, plain)
+    finally:
+        resolver.close()
 
 
-def _verdict(address: str, decision: Outcome | Rule | None) -> Verdict:
-    match decision:
+async def _look(policy: EgressPolicy, resolver: Resolver, request: Request, plain: Explanation) -> Explanation:
+    """The explanation with the parts that need the name server."""
+    destination, options = request.destination, request.options
+    addresses, fault = await _addresses(resolver, destination.host, options)
+    proxy = options.proxy
+    if proxy is None:
+        if addresses is None:
+            return replace(plain, fault=fault)
+        decided = policy.decide(destination, addresses, request.method)
+        return replace(plain, verdicts=_verdicts(policy, request, addresses), refused=_reason(decided))
+    decided = policy.decide_proxied(destination, addresses, request.method, proxy_resolves=options.proxy_resolves)
+    hops, hop_fault = await _addresses(resolver, proxy.host, options)
+    refused = policy.decide_proxy(proxy.host, proxy.port, hops or [])
+    return replace(
+        plain,
+        verdicts=_verdicts(policy, request, addresses or []),
+        proxy=f"{proxy.host}:{proxy.port}",
+        proxy_verdicts=tuple(
+            _verdict(str(hop), policy.decide_proxy(proxy.host, proxy.port, [hop])) for hop in hops or []
+        ),
+        refused=_reason(decided) or (refused.reason if hops and refused else None),
+        fault=hop_fault,
+    )
+
+
+async def _addresses(
+    resolver: Resolver, host: str, options: TargetOptions
+) -> tuple[Sequence[Address] | None, str | None]:
+    """The addresses; or None, and why."""
+    try:
+        return await resolver.addresses(host, options.dns_timeout), None
+    except TimeoutError:
+        return None, f"{host}: no answer from the name server in time"
+    except (OSError, UnicodeError) as error:
+        return None, f"{host}: {getattr(error, 'strerror', None) or 'the name cannot be resolved'}"
+
+
+def _verdicts(policy: EgressPolicy, request: Request, addresses: Sequence[Address]) -> tuple[Verdict, ...]:
+    return tuple(
+        _verdict(str(address), policy.decide(request.destination, [address], request.method)) for address in addresses
+    )
+
+
+def _verdict(address: str, decided: Allowed | Refused | None) -> Verdict:
+    match decided:
         case Refused(reason):
             return Verdict(address, False, reason.value)
-        case Rule(text=text):
-            return Verdict(address, True, f"allow rule {text}")
-        case _:
+        case Allowed(by=None, observed=True):
+            return Verdict(address, True, "only mode = observe")
+        case Allowed(by=None):
             return Verdict(address, True, "private address")
+        case Allowed(by=rule):
+            return Verdict(address, True, f"allow rule '{rule.text}'" if rule else "")
+        case None:
+            return Verdict(address, True, "configured proxy")
+
+
+def _reason(decided: Allowed | Refused) -> Reason | None:
+    return decided.reason if isinstance(decided, Refused) else None
 
 
 def _claimed(shot: Shot) -> Claimed:
     sample = shot.as_fire()
-    return Claimed(0, sample.id, sample.webhook_id, EVENT, shot.subject_id, shot.uri, shot.method, 0, sample.max_age, 1)
+    return Claimed(
+        0, sample.id, sample.webhook_id, EVENT, shot.subject_id, shot.uri, shot.method, shot.body, shot.content_type,
+        None, sample.on_unknown, 0, sample.max_age, 1,
+    )  # fmt: skip

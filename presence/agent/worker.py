@@ -1,21 +1,27 @@
-"""The stage that makes attempts: claims what is due, as many at once as allowed, and settles each."""
+"""The stage that makes attempts: takes what may start from the backlog, claims it in the journal, settles each."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import lru_cache
+from typing import assert_never
 
+from presence.agent.backlog import HostLimits
 from presence.agent.deliver import Deliver
-from presence.agent.journal import Claimed, Journal, LogEntry
+from presence.agent.entries import Claimed, as_entry, host_of
+from presence.agent.journal import Journal
+from presence.agent.targets import Targets
+from presence.domain.circuit import Circuit, CircuitState
 from presence.domain.delivery import FinalState
-from presence.domain.outcome import Attempt, Phase, Refused, Response, TransportFailure
-from presence.domain.retry import RetryAfter, Settle, Step
+from presence.domain.outcome import Attempt, Outcome, Refused, Response, TransportFailure, hint_of
+from presence.domain.retry import Hold, RetryAfter, Settle, Step
 from presence.domain.template import TemplateError, parse_template
 from presence.logs import get_logger
 
 log = get_logger(__name__)
 
 IDLE = 60.0
-"""Seconds after which the journal is looked at even if nothing woke the stage."""
+"""Seconds after which the backlog is looked at even if nothing woke the stage."""
 GREETED = 1000
 """Targets whose first success is worth a line at level info."""
 
@@ -29,11 +35,11 @@ class Worker:
 
     def __init__(self, journal: Journal, deliver: Deliver, max_in_flight: int, observe: Observer) -> None:
         self._journal = journal
+        self._backlog = journal.backlog
         self._deliver = deliver
         self._max_in_flight = max_in_flight
         self._observe = observe
         self._draining = False
-        self._in_flight = 0
         self._claimed: asyncio.Queue[Claimed | None] = asyncio.Queue()
 
     def drain(self) -> None:
@@ -46,27 +52,28 @@ class Worker:
                 lanes.create_task(self._attempt_all(), name=f"worker-{number}")
             while not self._draining:
                 self._journal.pending.clear()
-                await self._sleep(await self._claim())
+                taken = self._backlog.take(self._journal.now())
+                if taken:
+                    await self._claim(taken)
+                else:
+                    await self._sleep()
             for _ in range(self._max_in_flight):
                 self._claimed.put_nowait(None)
 
-    async def _claim(self) -> float:
-        """Claims what is due for the lanes that are free; how many seconds to wait unless something wakes us."""
-        free = self._max_in_flight - self._in_flight
-        if not free:
-            return IDLE
-        claim = await self._journal.claim(free)
-        self._in_flight += len(claim.deliveries)
-        for claimed in claim.deliveries:
-            self._claimed.put_nowait(claimed)
-        if claim.next_due is None or len(claim.deliveries) == free:
-            return IDLE
-        return min(IDLE, claim.next_due / 1000)
+    async def _claim(self, taken: list[str]) -> None:
+        """Hands to the lanes what the journal lets go; the rest was cancelled, is too old or has ended already."""
+        claimed = await self._journal.claim(taken)
+        for delivery in claimed:
+            self._claimed.put_nowait(delivery)
+        if len(claimed) < len(taken):
+            for gone in set(taken).difference(delivery.id for delivery in claimed):
+                self._backlog.finished(gone, self._journal.now(), None)
 
-    async def _sleep(self, seconds: float) -> None:
-        """Until something is pending, an attempt ends, or the time has passed."""
+    async def _sleep(self) -> None:
+        """Until something is pending, an attempt ends, or the next one is due."""
+        due = self._backlog.next_due(self._journal.now())
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(IDLE if due is None else min(IDLE, due / 1000)):
                 await self._journal.pending.wait()
         except TimeoutError:
             pass
@@ -83,9 +90,47 @@ class Worker:
                 await self._journal.settle(claimed, entry, state, reason)
             case RetryAfter(delay):
                 await self._journal.retry(claimed, entry, delay)
-        self._in_flight -= 1
+            case Hold(reason):
+                await self._journal.hold(claimed, entry, reason)
+            case _:
+                assert_never(step)
+        circuit = self._backlog.finished(claimed.id, self._journal.now(), _reached(attempt.outcome))
+        if circuit is not None:
+            host = host_of(claimed.uri)
+            _log_circuit(host, circuit, self._journal.now(), self._backlog.waiting(host))
         self._journal.pending.set()
         self._observe(claimed, attempt, step)
+
+
+def host_limits(targets: Targets) -> Callable[[str], HostLimits]:
+    """The bounds of a host, by the word that `host_of` has for it."""
+
+    def limits(word: str) -> HostLimits:
+        host, _, port = word.rpartition(":")
+        options = targets.of(host, int(port or 0))
+        return HostLimits(options.max_in_flight, options.rate)
+
+    return limits
+
+
+def _reached(outcome: Outcome) -> bool | None:
+    """Whether the host answered; None where it was not asked."""
+    match outcome:
+        case Response():
+            return True
+        case TransportFailure():
+            return False
+        case Refused():
+            return None
+    assert_never(outcome)
+
+
+def _log_circuit(host: str, circuit: Circuit, now: int, waiting: int) -> None:
+    if circuit.state is CircuitState.OPEN:
+        probe = max(0, circuit.probe_at - now)
+        log.warning("circuit", host=host, state=circuit.state, probe_in_ms=probe, waiting=waiting)
+    elif circuit.state is CircuitState.CLOSED:
+        log.info("circuit", host=host, state=circuit.state, waiting=waiting)
 
 
 class AttemptLog:
@@ -96,23 +141,45 @@ class AttemptLog:
 
     def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
         target = _target(claimed.uri)
-        line = log.warning
+        level = logging.WARNING
         if isinstance(step, Settle) and step.state is FinalState.SUCCEEDED:
-            line = log.debug if attempt.number == 1 else log.info
+            level = logging.DEBUG if attempt.number == 1 else logging.INFO
             if target not in self._greeted and len(self._greeted) < GREETED:
                 self._greeted.add(target)
-                line = log.info
-        line(
-            "attempt",
-            delivery=claimed.id,
-            target=target,
-            attempt=attempt.number,
-            outcome=attempt.describe(),
-            took_ms=attempt.took,
-            step=step.state if isinstance(step, Settle) else "retry",
-            reason=step.reason if isinstance(step, Settle) else None,
-            retry_in_ms=step.delay if isinstance(step, RetryAfter) else None,
-        )
+                level = logging.INFO
+        if log.is_enabled_for(level):
+            log.log(level, "attempt", **_line(claimed, attempt, step, target))
+
+
+def _line(claimed: Claimed, attempt: Attempt, step: Step, target: str) -> dict[str, object]:
+    """What the line says; nothing about what did not happen."""
+    fields: dict[str, object] = {
+        "delivery": claimed.id,
+        "target": target,
+        "attempt": attempt.number,
+        "outcome": attempt.describe(),
+        "hint": hint_of(attempt.outcome),
+        "address": attempt.address,
+        "proxy": attempt.proxy,
+        "took_ms": attempt.took,
+        "repeated": attempt.repeated or None,
+        "observed": attempt.observed or None,
+        "step": _name(step),
+        "reason": None if isinstance(step, RetryAfter) else step.reason,
+        "retry_in_ms": step.delay if isinstance(step, RetryAfter) else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _name(step: Step) -> str:
+    match step:
+        case Settle(state):
+            return state
+        case RetryAfter():
+            return "retry"
+        case Hold():
+            return "held"
+    assert_never(step)
 
 
 @lru_cache(maxsize=1024)
@@ -123,18 +190,3 @@ def _target(uri: str) -> str:
         return "invalid"
     host = f"[{template.host}]" if ":" in template.host else template.host
     return f"{template.scheme}://{host}:{template.port}"
-
-
-def as_entry(attempt: Attempt) -> LogEntry:
-    """The attempt as the journal keeps it: numbers and words from enumerations."""
-    entry: LogEntry = {"number": attempt.number, "at": attempt.at, "took": attempt.took}
-    match attempt.outcome:
-        case Response(status):
-            entry["status"] = status
-        case TransportFailure(phase, fault):
-            entry |= {"phase": phase, "fault": fault}
-        case Refused(reason):
-            entry |= {"phase": Phase.POLICY, "reason": reason}
-    if attempt.address is not None:
-        entry["address"] = attempt.address
-    return entry

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("presence.cli.demo", "Show the whole way on this machine: event, control plane, agent, request."),
     "run": ("presence.cli.run", "Run the agent."),
     "test-fire": ("presence.cli.test_fire", "Send one request through the agent's code, and show each attempt."),
+    "config": ("presence.cli.config", "Look at the agent's settings."),
     "control-plane": ("presence.cli.control_plane", "Set up and run the control plane."),
 }
 

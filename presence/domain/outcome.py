@@ -1,8 +1,10 @@
 """What one attempt gave: a value, built from enumerations and addresses only, so that it is safe to tell the cloud."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 
 class Phase(StrEnum):
@@ -102,8 +104,7 @@ def is_unknown(outcome: Outcome) -> bool:
     return isinstance(outcome, TransportFailure) and outcome.sent
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The record of one attempt. Times in milliseconds; `at` in the journal's time.
 
     `phases`: how long each phase took that was entered. `proxy`: the proxy it went through. `repeated`: a reused
@@ -116,7 +117,7 @@ class Attempt:
     took: int
     outcome: Outcome
     address: str | None = None
-    phases: Mapping[Phase, int] = field(default_factory=dict)
+    phases: Mapping[Phase, int] = MappingProxyType({})
     proxy: str | None = None
     repeated: bool = False
     observed: bool = False

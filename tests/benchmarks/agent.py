@@ -72,6 +72,7 @@ async def agent(url: str) -> dict[str, float]:
                 Path(directory),
                 PRESENCE_LOG__LEVEL="info",
                 PRESENCE_DELIVERY__MAX_IN_FLIGHT=str(IN_FLIGHT),
+                PRESENCE_DELIVERY__PER_HOST=str(IN_FLIGHT),
             )
             async with Program("run", env=env) as program:
                 await feed(cloud, url, WARM_UP)

@@ -1,0 +1,97 @@
+"""What was reached while `[egress] mode = "observe"`: kept in a file, so that a rule list can be made from it."""
+
+import asyncio
+import ipaddress
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from presence.agent.deliver import destination_of
+from presence.agent.entries import Claimed
+from presence.domain.address import Address
+from presence.domain.egress import Destination
+from presence.domain.outcome import Attempt
+from presence.domain.retry import Step
+from presence.errors import ConfigurationError
+from presence.logs import get_logger
+
+log = get_logger(__name__)
+
+SEEN = "egress-seen.json"
+"""Name of the file, beside the journal."""
+
+MOST = 10_000
+"""Different targets that are remembered."""
+
+Observer = Callable[[Claimed, Attempt, Step], None]
+
+
+class Sight(NamedTuple):
+    """A target that was connected to: where, how, and at which address."""
+
+    scheme: str
+    host: str
+    port: int
+    method: str
+    address: str
+
+
+class Seen:
+    """An observer of attempts that passes on to `then`. `run` writes what is new to `file`."""
+
+    def __init__(self, file: Path, then: Observer) -> None:
+        self._file = file
+        self._then = then
+        self._sights = set(_read(file)) if file.exists() else set()
+        self._new = asyncio.Event()
+
+    def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
+        if attempt.address is not None and attempt.proxy is None:
+            destination = destination_of(claimed.uri)
+            sight = Sight(destination.scheme, destination.host, destination.port, claimed.method, attempt.address)
+            if sight not in self._sights and len(self._sights) < MOST:
+                self._sights.add(sight)
+                self._new.set()
+                log.info("seen", **sight._asdict(), only_observed=attempt.observed)
+        self._then(claimed, attempt, step)
+
+    async def run(self) -> None:
+        while True:
+            await self._new.wait()
+            self._new.clear()
+            await asyncio.to_thread(_write, self._file, sorted(self._sights))
+
+
+def read_seen(file: Path) -> list[tuple[Destination, str, tuple[Address, ...]]]:
+    """What the file holds, in the form that `presence.domain.egress.suggest` takes. Raises ConfigurationError."""
+    if not file.exists():
+        raise ConfigurationError(
+            f'{file}: nothing was observed yet; set [egress] mode = "observe", let the agent deliver for a while,'
+            " then ask again with the same settings"
+        )
+    return [
+        (Destination(sight.scheme, sight.host, sight.port), sight.method, (ipaddress.ip_address(sight.address),))
+        for sight in _read(file)
+    ]
+
+
+def _read(file: Path) -> list[Sight]:
+    try:
+        return [Sight(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read ({error}); remove it to begin anew") from None
+
+
+def _write(file: Path, sights: list[Sight]) -> None:
+    """All or nothing: a crash leaves the old file."""
+    new = file.with_suffix(".new")
+    try:
+        with new.open("w", encoding="utf-8") as stream:
+            json.dump([sight._asdict() for sight in sights], stream, indent=0)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+    except OSError as error:
+        log.error("what was seen is not kept", file=str(file), reason=error.strerror)
