@@ -7,9 +7,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from presence.controlplane.app import InitResult, run_init, serving
+from presence.controlplane.app import InitResult, run_init
 from presence.controlplane.settings import ControlPlaneSettings, Dispatch, Server, Store
-from tests.integration.controlplane.peers import Caller
+from tests.integration.controlplane.peers import Caller, logged_in
 
 
 @pytest.fixture
@@ -48,7 +48,5 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def caller(
     settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
 ) -> AsyncIterator[Caller]:
-    async with serving(settings) as url:
-        caller = Caller(url, http)
-        await caller.log_in(administrator.key_id, administrator.key_secret)
+    async with logged_in(settings, administrator, http) as caller:
         yield caller

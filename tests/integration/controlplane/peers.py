@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
@@ -10,6 +10,8 @@ import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from presence.controlplane.app import InitResult, serving
+from presence.controlplane.settings import ControlPlaneSettings
 from presence.domain.delivery import FinalState
 from presence.protocol import AGENT_PATH, SUBPROTOCOL
 from presence.protocol.messages import (
@@ -19,6 +21,7 @@ from presence.protocol.messages import (
     Canary,
     CanaryEcho,
     Fire,
+    Held,
     Hello,
     Ready,
     Report,
@@ -101,6 +104,15 @@ class Agent:
         )
         assert (await self.expect(ReportAck)).id == fire.id
 
+    async def hold(self, fire: Fire, attempts: int = 1) -> None:
+        """Says that a person must decide about it; returns when that is recorded."""
+        log = tuple(
+            AttemptRecord(number=number, ago=20, took=7, phase="first-byte", fault="reset", unknown=True)
+            for number in range(1, attempts + 1)
+        )
+        await self.say(Held(id=fire.id, reason="unknown", attempts=attempts, log=log))
+        await self.settled()
+
     async def closed(self) -> int:
         """Waits for the control plane to end the connection; its close code."""
         async with asyncio.timeout(SECONDS):
@@ -181,6 +193,12 @@ class Caller:
     ) -> Any:
         return await self.post("Events", cloud_event(subject, **more), status)
 
+    async def resolve(self, delivery_id: str, action: str, status: int = 200) -> Any:
+        return await self.post(f"Deliveries/{delivery_id}/Resolve", {"Action": action}, status)
+
+    async def resume(self, webhook_id: str, status: int = 200) -> Any:
+        return await self.call("POST", f"Webhooks/{webhook_id}/Resume", status)
+
     async def deliveries(self) -> list[dict[str, Any]]:
         """Oldest first."""
         items: list[dict[str, Any]] = (await self.get("Deliveries?$top=5000"))["Items"]
@@ -195,6 +213,17 @@ class Caller:
             while (found := await self.delivery(delivery_id))["State"] != state:
                 pass
         return found
+
+
+@contextlib.asynccontextmanager
+async def logged_in(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> AsyncIterator[Caller]:
+    """A control plane while entered; entered again, it is started again on the same database."""
+    async with serving(settings) as url:
+        caller = Caller(url, http)
+        await caller.log_in(administrator.key_id, administrator.key_secret)
+        yield caller
 
 
 def cloud_event(subject: str, **more: object) -> dict[str, object]:

@@ -5,8 +5,8 @@ from uuid import uuid4
 from presence.controlplane.access import Peer
 from presence.controlplane.connections import Connection, Connections
 from presence.errors import CloseCode
-from presence.protocol.codec import encode
-from presence.protocol.messages import Accepted, AgentMessage, Draining, Fire, Hello, Ready, Welcome
+from presence.protocol.codec import encode, from_control_plane
+from presence.protocol.messages import Accepted, AgentMessage, Cancel, Draining, Fire, Hello, Ready, Release, Welcome
 
 PEER = Peer("organization", "presence", "key", 0)
 
@@ -71,6 +71,35 @@ def test_the_newest_connection_of_an_instance_wins() -> None:
             assert older.ending is not None
             assert older.ending.code == CloseCode.SUPERSEDED
         assert connections.supersede(newer) is newer, "the end of the older one leaves the newer one in place"
+
+
+def said(connection: Connection) -> list[object]:
+    return [message for frame in connection.session.outgoing() for message in from_control_plane.decode(frame)]
+
+
+def test_an_instance_is_told_what_its_session_may_hear() -> None:
+    connections, instance, delivery = Connections(), str(uuid4()), str(uuid4())
+    release, cancel = Release(id=delivery, attempts=1), Cancel(id=delivery)
+    connection = Connection(PEER)
+    hear(connection, Hello(versions=(1,), instance=instance, epoch=1, credit=1, agent_version="1"))
+    with connections.opened(connection):
+        connections.supersede(connection)
+        for message in (cancel, release):
+            connections.tell("presence", instance, message)
+        assert said(connection) == [], "it has not been welcomed"
+        connection.say(Welcome(version=1, canary_every=1, lease=1, server_time=1))
+        said(connection)
+        for message in (cancel, release):
+            connections.tell("presence", instance, message)
+        assert said(connection) == [cancel], "it has not stated all that it has"
+        for heard in (Ready(), Draining()):
+            hear(connection, heard)
+            connections.tell("presence", instance, release)
+            connections.tell("presence", str(uuid4()), release)
+            connections.tell("elsewhere", instance, release)
+            assert said(connection) == [release]
+    connections.tell("presence", instance, release)
+    assert said(connection) == []
 
 
 def test_the_first_reason_to_end_counts() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -14,39 +13,15 @@ from sqlalchemy.exc import DBAPIError
 
 from presence.controlplane.access import Peer
 from presence.controlplane.settings import Store
-from presence.controlplane.store import accounts, deliveries, delivery_log, events
+from presence.controlplane.store import accounts, deliveries, delivery_log
 from presence.controlplane.store.chunks import CHUNK
-from presence.controlplane.store.deliveries import NewDelivery, Settled, change
+from presence.controlplane.store.deliveries import Settled, change
 from presence.controlplane.store.engine import Database, open_database
-from presence.controlplane.store.events import Event
 from presence.controlplane.store.migrations import migrate
 from presence.controlplane.store.tables import delivery, organization
 from presence.domain.delivery import DELIVERY_TRANSITIONS, DeliveryState, FinalState
 from presence.errors import DatabaseError
-
-PEER = Peer("o", "p", "k", 0)
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    store = Store(url=f"sqlite:///{tmp_path}/x.db")
-    migrate(store)
-    async with open_database(store) as database:
-        async with database.write() as transaction:
-            await accounts.add_organization(transaction, "o", "acme", 0)
-            await events.add(transaction, "o", Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0))
-        yield database
-
-
-async def queued(database: Database, count: int) -> list[str]:
-    ids = sorted(str(uuid4()) for _ in range(count))
-    rows = [
-        NewDelivery(id_, "w", "p", "e", "ScanExecutionCompleted", "x", "http://x/", "GET", None, None, "fire", 0, 100)
-        for id_ in ids
-    ]
-    async with database.write() as transaction:
-        await deliveries.add(transaction, "o", rows)
-    return ids
+from tests.integration.controlplane.store.rows import PEER, queued
 
 
 async def test_every_pair_of_states(database: Database) -> None:

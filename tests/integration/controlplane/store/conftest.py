@@ -1,0 +1,23 @@
+"""A database of its own for each test, with an organization and an event."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from presence.controlplane.settings import Store
+from presence.controlplane.store import accounts, events
+from presence.controlplane.store.engine import Database, open_database
+from presence.controlplane.store.events import Event
+from presence.controlplane.store.migrations import migrate
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    store = Store(url=f"sqlite:///{tmp_path}/x.db")
+    migrate(store)
+    async with open_database(store) as database:
+        async with database.write() as transaction:
+            await accounts.add_organization(transaction, "o", "acme", 0)
+            await events.add(transaction, "o", Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0))
+        yield database

@@ -1,0 +1,22 @@
+"""Rows to begin with."""
+
+from uuid import uuid4
+
+from presence.controlplane.access import Peer
+from presence.controlplane.store import deliveries
+from presence.controlplane.store.deliveries import NewDelivery
+from presence.controlplane.store.engine import Database
+
+PEER = Peer("o", "p", "k", 0)
+
+
+async def queued(database: Database, count: int) -> list[str]:
+    """Deliveries of that peer's presence and of the webhook `w`, from time 0 to time 100."""
+    ids = sorted(str(uuid4()) for _ in range(count))
+    rows = [
+        NewDelivery(id_, "w", "p", "e", "ScanExecutionCompleted", "x", "http://x/", "GET", None, None, "fire", 0, 100)
+        for id_ in ids
+    ]
+    async with database.write() as transaction:
+        await deliveries.add(transaction, "o", rows)
+    return ids

@@ -1,0 +1,210 @@
+"""Into `held` and out of it: what the guards let through, on a real SQLite file."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from presence.controlplane.access import Peer
+from presence.controlplane.store import deliveries, holds, presences, sweep, webhooks
+from presence.controlplane.store.chunks import CHUNK
+from presence.controlplane.store.engine import Database
+from presence.controlplane.store.holds import WEBHOOK_PAUSED, Waiting
+from presence.controlplane.store.tables import delivery, instance, webhook
+from presence.controlplane.store.webhooks import Webhook
+from tests.integration.controlplane.store.rows import PEER, queued
+
+HOOK = Webhook("w", "p", "http://x/", "GET", None, None, "hold", "ScanExecutionCompleted", True, None, 60, 0)
+
+
+def waiting(delivery_id: str, attempts: int = 1) -> Waiting:
+    return Waiting(delivery_id, "unknown", attempts, f"[{attempts}]")
+
+
+async def held(transaction: AsyncConnection, ids: list[str]) -> None:
+    """They are held by the instance `i`, after one attempt."""
+    await deliveries.accept(transaction, PEER, "i", ids, 1)
+    await holds.hold(transaction, PEER, "i", [waiting(id_) for id_ in ids])
+
+
+async def row(transaction: AsyncConnection, delivery_id: str) -> dict[str, Any]:
+    names = ("state", "reason", "instance_id", "attempts", "attempt_log", "released_attempts")
+    query = select(*(delivery.c[name] for name in names)).where(delivery.c.id == delivery_id)
+    return dict((await transaction.execute(query)).mappings().one())
+
+
+HELD = {
+    "state": "held", "reason": "unknown", "instance_id": "i", "attempts": 1, "attempt_log": "[1]",
+    "released_attempts": None,
+}  # fmt: skip
+RELEASED = {**HELD, "state": "accepted", "reason": None, "released_attempts": 1}
+
+
+async def test_only_what_its_instance_has_accepted_becomes_held(database: Database) -> None:
+    (id_,) = await queued(database, 1)
+    async with database.write() as transaction:
+        await holds.hold(transaction, PEER, "i", [waiting(id_)])
+        assert (await row(transaction, id_))["state"] == "queued"
+        await deliveries.accept(transaction, PEER, "i", [id_], 1)
+        for peer, other in ((PEER, "other"), (Peer("other", "p", "k", 0), "i"), (Peer("o", "other", "k", 0), "i")):
+            await holds.hold(transaction, peer, other, [waiting(id_)])
+            assert (await row(transaction, id_))["state"] == "accepted"
+        await holds.hold(transaction, PEER, "i", [waiting(id_)])
+        assert await row(transaction, id_) == HELD
+
+
+async def test_a_decision_counts_for_the_attempts_it_was_made_about(database: Database) -> None:
+    (id_,) = await queued(database, 1)
+    async with database.write() as transaction:
+        await held(transaction, [id_])
+        await holds.release(transaction, "o", id_)
+        assert await row(transaction, id_) == RELEASED
+        await holds.hold(transaction, PEER, "i", [waiting(id_, attempts=1)])
+        assert await row(transaction, id_) == RELEASED
+        await holds.hold(transaction, PEER, "i", [waiting(id_, attempts=2)])
+        assert await row(transaction, id_) == {**HELD, "attempts": 2, "attempt_log": "[2]"}
+
+
+async def test_stating_it_leaves_it_held(database: Database) -> None:
+    (id_,) = await queued(database, 1)
+    async with database.write() as transaction:
+        await held(transaction, [id_])
+        for instance_id in ("i", "other"):
+            await deliveries.accept(transaction, PEER, instance_id, [id_], 2)
+            assert await row(transaction, id_) == HELD
+        assert await deliveries.had_in_vain(transaction, PEER, "i", [id_]) == []
+        assert await deliveries.had_in_vain(transaction, PEER, "other", [id_]) == [id_]
+
+
+async def test_what_no_instance_has_becomes_accepted_by_who_states_it(database: Database) -> None:
+    paused, lost = await queued(database, 2)
+    async with database.write() as transaction:
+        await held(transaction, [lost])
+        await holds.disown(transaction, PEER, "i", [lost])
+        assert await row(transaction, lost) == {**HELD, "instance_id": None}
+        assert await holds.hold_queued(transaction, PEER, ["w"]) == 1
+        assert (await row(transaction, paused))["reason"] == WEBHOOK_PAUSED
+        await deliveries.accept(transaction, PEER, "j", [paused, lost], 2)
+        for id_ in (paused, lost):
+            found = await row(transaction, id_)
+            assert (found["state"], found["reason"], found["instance_id"]) == ("accepted", None, "j")
+
+
+async def test_a_journal_that_is_lost_takes_the_decision_with_it(database: Database) -> None:
+    (id_,) = await queued(database, 1)
+    async with database.write() as transaction:
+        await held(transaction, [id_])
+        await holds.release(transaction, "o", id_)
+        assert await deliveries.had_by(transaction, PEER, "i") == {id_}
+        await deliveries.requeue_accepted(transaction, PEER, "i", [id_])
+        found = await row(transaction, id_)
+        assert (found["state"], found["instance_id"], found["released_attempts"]) == ("queued", None, None)
+
+
+async def test_a_lease_that_ends_frees_what_was_decided_and_nothing_else(database: Database) -> None:
+    undecided, decided = await queued(database, 2)
+    async with database.write() as transaction:
+        await presences.add(transaction, "o", "p", "office", 0)
+        facts = {"epoch": 1, "host": "", "agent_version": "", "platform": "", "connected_at": 0, "lease_until": 5}
+        await transaction.execute(insert(instance).values(presence_id="p", instance_id="i", **facts))
+        await held(transaction, [undecided])
+        assert await sweep.abandoned(transaction, ["p"], 9) == []
+        await held(transaction, [decided])
+        await holds.release(transaction, "o", decided)
+        assert await sweep.abandoned(transaction, ["p"], 9) == [("p", "i")]
+        assert await sweep.requeue_abandoned(transaction, "p", "i", 9) == 1
+        assert await row(transaction, undecided) == HELD
+        found = await row(transaction, decided)
+        assert (found["state"], found["instance_id"], found["released_attempts"]) == ("queued", None, None)
+
+
+async def test_only_what_waits_for_a_decision_can_be_decided(database: Database) -> None:
+    asked, plain, paused = await queued(database, 3)
+    async with database.write() as transaction:
+        await held(transaction, [asked])
+        await deliveries.accept(transaction, PEER, "i", [plain], 1)
+        await holds.hold_queued(transaction, PEER, ["w"])
+        before = [await row(transaction, id_) for id_ in (asked, plain, paused)]
+        for organization, ids in (("other", (asked, plain, paused)), ("o", (plain, paused))):
+            for id_ in ids:
+                await holds.release(transaction, organization, id_)
+                await holds.abandon(transaction, organization, id_, 7)
+        assert [await row(transaction, id_) for id_ in (asked, plain, paused)] == before
+        await holds.abandon(transaction, "o", asked, 7)
+        assert await row(transaction, asked) == {**HELD, "state": "cancelled", "reason": "abandoned"}
+
+
+async def test_what_nobody_has_is_queued_when_it_is_released(database: Database) -> None:
+    (id_,) = await queued(database, 1)
+    async with database.write() as transaction:
+        await held(transaction, [id_])
+        await holds.disown(transaction, PEER, "other", [id_])
+        assert await row(transaction, id_) == HELD
+        await holds.disown(transaction, PEER, "i", [id_])
+        await holds.release(transaction, "o", id_)
+        assert await row(transaction, id_) == {**HELD, "state": "queued", "reason": None, "instance_id": None}
+
+
+async def test_many_are_held_and_lost_in_one_transaction(database: Database) -> None:
+    ids = await queued(database, 20)
+    async with database.write() as transaction:
+        await held(transaction, ids)
+        await holds.disown(transaction, PEER, "i", [*ids, *(str(uuid4()) for _ in range(2 * CHUNK))])
+        for id_ in ids:
+            assert await row(transaction, id_) == {**HELD, "instance_id": None}
+
+
+async def test_queued_and_held_expire_and_nothing_else(database: Database) -> None:
+    fresh, asked, accepted = await queued(database, 3)
+    async with database.write() as transaction:
+        await held(transaction, [asked])
+        await deliveries.accept(transaction, PEER, "i", [accepted], 1)
+        assert not await sweep.has_expired(transaction, 99)
+        assert await sweep.has_expired(transaction, 100)
+        assert await sweep.expire(transaction, 100) == 2
+        states = [(await row(transaction, id_))["state"] for id_ in (fresh, asked, accepted)]
+    assert states == ["expired", "expired", "accepted"]
+
+
+async def test_only_deliveries_of_the_webhook_are_queued_again(database: Database) -> None:
+    paused, asked, other = await queued(database, 3)
+    async with database.write() as transaction:
+        await held(transaction, [asked])
+        await transaction.execute(update(delivery).where(delivery.c.id == other).values(webhook_id="other"))
+        assert await holds.hold_queued(transaction, PEER, ["w", "other"]) == 2
+        assert await holds.requeue_paused(transaction, "stranger", HOOK) == 0
+        assert await holds.requeue_paused(transaction, "o", HOOK) == 1
+        assert (await row(transaction, paused))["state"] == "queued"
+        assert (await row(transaction, paused))["reason"] is None
+        assert (await row(transaction, other))["reason"] == WEBHOOK_PAUSED
+        assert await row(transaction, asked) == HELD
+
+
+async def test_a_webhook_is_paused_once_and_says_why(database: Database) -> None:
+    async with database.write() as transaction:
+        await presences.add(transaction, "o", "p", "office", 0)
+        await webhooks.add(transaction, "o", HOOK)
+        assert await webhooks.pause(transaction, "other", ["w"], "gone", 7) == []
+        assert await webhooks.pause(transaction, "o", ["w"], "gone", 7) == ["w"]
+        assert await webhooks.pause(transaction, "o", ["w"], "gone", 8) == []
+        assert await webhooks.find(transaction, "o", "w") == replace(HOOK, paused_at=7, paused_reason="gone")
+        assert await webhooks.find(transaction, "other", "w") is None
+        await webhooks.resume(transaction, "other", "w")
+        assert await webhooks.find(transaction, "o", "w") != HOOK
+        await webhooks.resume(transaction, "o", "w")
+        assert await webhooks.find(transaction, "o", "w") == HOOK
+    with pytest.raises(DBAPIError, match="CHECK"):
+        async with database.write() as transaction:
+            await transaction.execute(update(webhook).values(paused_at=7))
+
+
+@pytest.mark.parametrize("column", ["method", "on_unknown"])
+async def test_a_method_or_choice_that_does_not_exist_is_refused_by_the_schema(database: Database, column: str) -> None:
+    await queued(database, 1)
+    with pytest.raises(DBAPIError, match="CHECK"):
+        async with database.write() as transaction:
+            await transaction.execute(update(delivery).values({column: "other"}))
