@@ -10,6 +10,10 @@ The database is the truth; the bus only wakes. What an agent is told (`report_ac
 Every change of a delivery's state is one guarded UPDATE (`store.deliveries.change`), so that a late or
 repeated message changes nothing. SQLite has one writing connection: transactions are short and in batches.
 
+Two things hold a delivery, visibly, until a person acts or it is too old: an agent does not know whether its
+request took effect and the webhook says Hold (`Held`; then `Deliveries/{id}/Resolve` -> `Release` or `Cancel`), or
+the target answered 410 and the webhook is paused (then `Webhooks/{id}/Resume`).
+
 Guarantee: an event that was answered with 201 has its deliveries on disk; each of them is fired until an
 agent reports how it ended, or until it is too old and `expired`.
 """

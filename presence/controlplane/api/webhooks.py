@@ -37,6 +37,7 @@ class OnUnknownModel(StrEnum):
 class NewWebhook(Input):
     """`Uri` may hold {SubjectId} in path and query, `RequestBody` anywhere, under a JSON `ContentType` inside of
     strings; a body needs `RequestMethod` POST or PUT, and each agent's own configuration says which methods it sends.
+    `ContentType` is sent with a body only.
 
     `MaxAgeSeconds`: how old an event may be when it is fired. `OnUnknown`: what follows a request that may have taken
     effect though no answer came. `Fire` sends it again; `Hold` waits for a person (`Deliveries/{id}/Resolve`).

@@ -236,6 +236,10 @@ async def test_openapi_and_health(caller: Caller) -> None:
     async with caller.http.get(f"{caller.url}/openapi.json") as answer:
         paths = (await answer.json())["paths"]
     assert {"/api/v4/Webhooks", "/api/v4/Events", "/api/v4/Deliveries", "/healthz"} < set(paths)
+    resolve = paths["/api/v4/Deliveries/{delivery_id}/Resolve"]["post"]
+    assert {"200", "400", "401", "404", "409"} <= set(resolve["responses"])
+    assert "abandoned" in resolve["description"]
+    assert "requestBody" not in paths["/api/v4/Webhooks/{webhook_id}/Resume"]["post"]
     async with caller.http.get(f"{caller.url}/healthz") as answer:
         assert await answer.json() == {"Status": "ok"}
     async with caller.http.get(f"{caller.url}/docs") as answer:
