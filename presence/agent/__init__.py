@@ -14,10 +14,13 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
 - `app`: opens the resources, starts the stages, drains.
 - `link`: the connection loop; with `failures` (what an end means) the only importer of websockets.
 - `intake`: command -> journal -> Accepted.
-- `worker`: due deliveries, bounded. `deliver`: one attempt: prepare, send, classify, decide.
-- `http`: one request; the only importer of aiohttp's client.
+- `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, classify, decide.
+- `http`: one request. `pool`: connections, kept and new; `dial`: opens what the egress policy allows; `wire`: one
+  connection; with `http` the only importer of aiohttp's client. `targets`: the local options of each host.
 - `reporter`: settled -> Report -> acknowledged -> marked.
-- `journal`: the durable record; `commits` its writer thread, `journal_file`, `journal_time`, `journal.sql`
-  its file, its time and its statements. `batches`: what comes together is taken together.
+- `journal`: the durable record. `ledger`: its statements, from `journal.sql`; `entries`: its values; `commits`: its
+  writer thread; `journal_file`, `journal_time`: its file and its time. `backlog`: what is pending, in memory: fair
+  between hosts, bounded, behind circuits and rates. `batches`: what comes together is taken together.
+- `seen`: what was reached while the policy only observed.
 - `testfire`: one delivery for the command line, through the same code.
 """

@@ -106,6 +106,8 @@ class Journal:
     async def cancel(self, deliveries: Sequence[str]) -> None:
         """Prevents the next attempts; one that is under way goes on, and its outcome is the truth."""
         await self._commits.submit(self._ledger.cancel, deliveries)
+        for delivery in deliveries:
+            self.backlog.discard(delivery)
         self.settled.set()
 
     async def expire(self) -> int:
