@@ -14,7 +14,7 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
 - `app`: opens the resources, starts the stages, drains.
 - `link`: the connection loop; with `failures` (what an end means) the only importer of websockets.
 - `intake`: command -> journal -> Accepted.
-- `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, classify, decide.
+- `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, decide.
 - `http`: one request. `pool`: connections, kept and new; `dial`: opens what the egress policy allows; `wire`: one
   connection; with `http` the only importer of aiohttp's client. `targets`: the local options of each host.
 - `reporter`: settled -> Report -> acknowledged -> marked.

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
+from presence.agent.backlog_host import NEVER, Entry, Host, places_for_retries
 from presence.domain.circuit import CLOSED, Circuit, CircuitState
 from presence.domain.rate import TokenBucket
 
@@ -33,7 +34,7 @@ IDLE_KEPT = 600_000
 IDLE_HOSTS = 10_000
 
 _READY = -1
-_NEVER = 2**63
+"""In place of a timer: the host is in the rotation."""
 _SLACK = 64
 
 
@@ -42,48 +43,6 @@ class HostLimits(NamedTuple):
 
     max_in_flight: int
     rate: float | None
-
-
-class _Host:
-    """What is known of one host. `at`: when the timers look at it, or _READY: it is in the rotation."""
-
-    __slots__ = (
-        "at", "bucket", "circuit", "first", "gate", "in_flight", "most", "most_retries", "name", "retries",
-        "retrying", "stale",
-    )  # fmt: skip
-
-    def __init__(self, name: str, limits: HostLimits) -> None:
-        self.name = name
-        self.most = limits.max_in_flight
-        self.most_retries = _places_for_retries(limits.max_in_flight)
-        self.bucket = None if limits.rate is None else TokenBucket(limits.rate)
-        self.circuit = CLOSED
-        self.first: list[_Entry] = []
-        self.retries: list[_Entry] = []
-        self.stale = 0
-        self.in_flight = 0
-        self.retrying = 0
-        self.at = _NEVER
-        self.gate = 0
-
-    @property
-    def waiting(self) -> int:
-        return len(self.first) + len(self.retries) - self.stale
-
-    def close_gate(self, now: int) -> None:
-        """Sets `gate`: before it nothing may start, _NEVER: not before something has finished."""
-        if self.in_flight >= self.most:
-            self.gate = _NEVER
-        elif self.circuit is CLOSED or self.circuit.state is CircuitState.CLOSED:
-            self.gate = 0
-        else:
-            self.gate = _NEVER if self.in_flight else self.circuit.probe_at
-        if self.bucket is not None:
-            self.gate = max(self.gate, now + self.bucket.wait(now))
-
-
-_Entry = tuple[int, int, str, _Host]
-"""Due at, order, id, host."""
 
 
 class Backlog:
@@ -97,21 +56,20 @@ class Backlog:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._most = max_in_flight
-        self._most_retries = _places_for_retries(max_in_flight)
+        self._most_retries = places_for_retries(max_in_flight)
         self._limits = limits
         self._bucket = None if rate is None else TokenBucket(rate)
         self._jitter = jitter
-        self._in_flight = 0
         self._retrying = 0
         self._order = 0
-        self._entries: dict[str, _Entry] = {}
-        self._started: dict[str, tuple[_Host, bool]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._started: dict[str, tuple[Host, bool]] = {}
         self._again: dict[str, tuple[str, int, bool]] = {}
-        self._hosts: dict[str, _Host] = {}
-        self._rotation: deque[_Host] = deque()
-        self._retry_rotation: OrderedDict[_Host, None] = OrderedDict()
-        self._timers: list[tuple[int, int, _Host]] = []
-        self._idle: OrderedDict[_Host, int] = OrderedDict()
+        self._hosts: dict[str, Host] = {}
+        self._rotation: deque[Host] = deque()
+        self._retry_rotation: OrderedDict[Host, None] = OrderedDict()
+        self._timers: list[tuple[int, int, Host]] = []
+        self._idle: OrderedDict[Host, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -127,7 +85,9 @@ class Backlog:
 
     def circuits(self) -> Mapping[str, Circuit]:
         """The circuits that are not closed, by host."""
-        return {host.name: host.circuit for host in self._hosts.values() if host.circuit.state != CircuitState.CLOSED}
+        return {
+            host.name: host.circuit for host in self._hosts.values() if host.circuit.state is not CircuitState.CLOSED
+        }
 
     def add(self, id: str, host: str, due_at: int, *, first: bool) -> None:
         """A delivery that waits for its attempt; `first`: it had none yet.
@@ -139,15 +99,14 @@ class Backlog:
             self._again[id] = (host, due_at, first)
             return
         if id in self._entries:
-            self._forget_entry(id)
+            self.discard(id)
         known = self._hosts.get(host)
         if known is None:
-            known = self._hosts[host] = _Host(host, self._limits(host))
+            known = self._hosts[host] = Host(host, *self._limits(host))
         elif self._idle:
             self._idle.pop(known, None)
         self._order += 1
-        entry = (due_at, self._order, id, known)
-        self._entries[id] = entry
+        entry = self._entries[id] = (due_at, self._order, id, known)
         heappush(known.first if first else known.retries, entry)
         if due_at < known.at:
             self._wake(known, max(due_at, known.gate))
@@ -155,27 +114,29 @@ class Backlog:
     def discard(self, id: str) -> None:
         """The delivery is not to be attempted (again). Nothing happens if it is not here."""
         self._again.pop(id, None)
-        if id in self._entries:
-            self._wake(self._forget_entry(id), 0)
+        entry = self._entries.pop(id, None)
+        if entry is not None:
+            entry[3].remove(entry)
+            self._wake(entry[3], 0)
 
     def take(self, now: int) -> list[str]:
         """Those that may start now; each is in flight until `finished` is told its id."""
         taken: list[str] = []
         self._look_at_timers(now)
         rotation, retry_rotation = self._rotation, self._retry_rotation
-        while self._in_flight < self._most:
+        while len(self._started) < self._most:
             if self._bucket is not None and self._bucket.wait(now):
                 break
             if retry_rotation and self._retrying < self._most_retries:
                 host = retry_rotation.popitem(last=False)[0]
             elif rotation:
                 host = rotation.popleft()
-                host.at = _NEVER
+                host.at = NEVER
             else:
                 break
-            chosen = self._choose(host, now)
-            if chosen is not None:
-                taken.append(self._start(host, chosen, now))
+            queue = self._choose(host, now)
+            if queue is not None:
+                taken.append(self._start(host, queue, now))
             if host.at != _READY:
                 self._place(host, now)
         return taken
@@ -185,26 +146,23 @@ class Backlog:
 
         Returns the host's circuit if its state is another one now.
         """
-        known, first = self._started.pop(id)
-        known.in_flight -= 1
-        self._in_flight -= 1
+        host, first = self._started.pop(id)
         if not first:
-            known.retrying -= 1
             self._retrying -= 1
-        before = known.circuit
+        before = after = host.circuit
         if before is not CLOSED or reached is False:
-            known.circuit = before.ended(reached, now, self._jitter())
-        known.close_gate(now)
+            after = before.ended(reached, now, self._jitter())
+        host.end(first, after, now)
         if id in self._again:
-            host, due_at, first = self._again.pop(id)
-            self.add(id, host, due_at, first=first)
-        if known.at != _READY and (known.first or known.retries or not known.in_flight):
-            self._place(known, now)
-        return known.circuit if known.circuit.state is not before.state else None
+            name, due_at, first = self._again.pop(id)
+            self.add(id, name, due_at, first=first)
+        if host.at != _READY and (host.first or host.retries or not host.in_flight):
+            self._place(host, now)
+        return after if after.state is not before.state else None
 
     def next_due(self, now: int) -> int | None:
         """How long until `take` may give something; None: not before `add` or `finished`."""
-        if self._in_flight >= self._most:
+        if len(self._started) >= self._most:
             return None
         wait = 0 if self._bucket is None else self._bucket.wait(now)
         if self._rotation or (self._retry_rotation and self._retrying < self._most_retries):
@@ -219,112 +177,65 @@ class Backlog:
         while timers and timers[0][0] <= now:
             at, _, host = heappop(timers)
             if host.at == at:
-                host.at = _NEVER
+                host.at = NEVER
                 self._place(host, now)
         while idle and next(iter(idle.values())) <= now:
             self._forget(idle.popitem(last=False)[0])
 
-    def _choose(self, host: _Host, now: int) -> "list[_Entry] | None":
+    def _choose(self, host: Host, now: int) -> list[Entry] | None:
         """From which of its queues the host may start one; a retry for which there is no place has to line up."""
-        if host.gate > now:
-            return None
-        if host.stale:
-            self._prune(host)
-        first = host.first if host.first and host.first[0][0] <= now else None
-        if not host.retries or host.retries[0][0] > now or not self._may_retry(host):
-            return first
-        if first is not None and (host.circuit is not CLOSED or first[0] < host.retries[0]):
-            return first
-        if self._retrying >= self._most_retries:
+        queue = host.choose(now, host not in self._retry_rotation)
+        if queue is host.retries and self._retrying >= self._most_retries:
             self._retry_rotation[host] = None
-            return first
-        return host.retries
+            return host.choose(now, False)
+        return queue
 
-    def _start(self, host: _Host, queue: "list[_Entry]", now: int) -> str:
-        id = heappop(queue)[2]
-        del self._entries[id]
-        host.in_flight += 1
-        self._in_flight += 1
+    def _start(self, host: Host, queue: list[Entry], now: int) -> str:
         first = queue is host.first
+        id = host.start(queue, now)
+        del self._entries[id]
         self._started[id] = host, first
         if not first:
-            host.retrying += 1
             self._retrying += 1
         if self._bucket is not None:
             self._bucket.take(now)
-        if host.bucket is not None:
-            host.bucket.take(now)
-        if host.circuit is not CLOSED:
-            host.circuit = host.circuit.started()
-        host.close_gate(now)
         return id
 
-    def _place(self, host: _Host, now: int) -> None:
+    def _place(self, host: Host, now: int) -> None:
         """Puts a host that is not in the rotation where `take` will find it."""
-        if host.stale:
-            self._prune(host)
-        at = host.first[0][0] if host.first else _NEVER
-        if host.retries and host.retries[0][0] < at and self._may_retry(host):
-            at = host.retries[0][0]
-        at = max(at, host.gate)
+        at = host.next_start(host not in self._retry_rotation)
         if at <= now:
             host.at = _READY
             self._rotation.append(host)
         elif at != host.at:
             self._set_timer(host, at)
-        if not (host.in_flight or host.first or host.retries):
+        if at == NEVER and host.is_idle:
             self._rest(host, now)
 
-    def _may_retry(self, host: _Host) -> bool:
-        """Whether a place for a retry of this host is free, and it is not lined up for one of all hosts' places."""
-        return host.retrying < host.most_retries and host not in self._retry_rotation
-
-    def _wake(self, host: _Host, at: int) -> None:
+    def _wake(self, host: Host, at: int) -> None:
         if at < host.at:
             self._set_timer(host, at)
 
-    def _set_timer(self, host: _Host, at: int) -> None:
+    def _set_timer(self, host: Host, at: int) -> None:
         host.at = at
-        if at == _NEVER:
+        if at == NEVER:
             return
         self._order += 1
         heappush(self._timers, (at, self._order, host))
         if len(self._timers) > 2 * len(self._hosts) + _SLACK:
             hosts = enumerate(self._hosts.values())
-            self._timers[:] = [(host.at, order, host) for order, host in hosts if _READY < host.at < _NEVER]
+            self._timers[:] = [(host.at, order, host) for order, host in hosts if _READY < host.at < NEVER]
             heapify(self._timers)
 
-    def _rest(self, host: _Host, now: int) -> None:
+    def _rest(self, host: Host, now: int) -> None:
         """Keeps for a while what is known of a host that has nothing here."""
-        if host.circuit is CLOSED and (host.bucket is None or host.bucket.is_full(now)):
+        if host.knows_nothing(now):
             self._forget(host)
             return
         self._idle[host] = now + IDLE_KEPT
         if len(self._idle) > IDLE_HOSTS:
             self._forget(self._idle.popitem(last=False)[0])
 
-    def _forget(self, host: _Host) -> None:
+    def _forget(self, host: Host) -> None:
         del self._hosts[host.name]
         self._retry_rotation.pop(host, None)
-
-    def _forget_entry(self, id: str) -> _Host:
-        """Takes an entry out of the count; its queue is tidied when more than half of it is such entries."""
-        host = self._entries.pop(id)[3]
-        host.stale += 1
-        if host.stale > host.waiting + _SLACK:
-            for queue in (host.first, host.retries):
-                queue[:] = [entry for entry in queue if self._entries.get(entry[2]) is entry]
-                heapify(queue)
-            host.stale = 0
-        return host
-
-    def _prune(self, host: _Host) -> None:
-        """Afterwards the first of each queue is one that is still here."""
-        for queue in (host.first, host.retries):
-            while queue and self._entries.get(queue[0][2]) is not queue[0]:
-                heappop(queue)
-                host.stale -= 1
-
-
-def _places_for_retries(places: int) -> int:
-    return max(1, places * 3 // 4)
