@@ -209,7 +209,7 @@ class Backlog:
             self._rotation.append(host)
         elif at != host.at:
             self._set_timer(host, at)
-        if at == NEVER and host.is_idle:
+        if at == NEVER and host.is_idle():
             self._rest(host, now)
 
     def _wake(self, host: Host, at: int) -> None:
