@@ -10,11 +10,12 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 READ = 64 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading an answer can raise, besides TimeoutError (an OSError)."""
 
@@ -42,13 +43,23 @@ class Wire(ResponseHandler):
     @property
     def can_be_kept(self) -> bool:
         """Whether another request may follow: the answer was read to its end, and nothing came after it."""
-        return not self.should_close and self.is_connected()
+        if self.should_close or not self.is_connected():
+            return False
+        # The parser gives what it has begun to read.
+        return self._parser is None or self._parser.feed_eof() is None
 
     def ask(self, request: bytes, limit: int) -> None:
         """Sends a request; its answer's head may have `limit` bytes."""
         self.answered, self._in_head = False, True
         self._limit, self._received = limit, 0
-        self.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=READ)
+        self.set_response_params(
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=READ,
+            max_line_size=limit,
+            max_field_size=limit,
+            max_headers=limit,
+        )
         if self.transport is None:
             raise aiohttp.ServerDisconnectedError
         self.transport.write(request)
@@ -57,15 +68,30 @@ class Wire(ResponseHandler):
         """The answer's head, and its body to be read. Interim answers (1xx but 101) are passed over."""
         while True:
             head, body = await self.read()
-            if not 100 <= head.code <= 199 or head.code == 101:
+            if not _is_interim(head.code):
                 return head, body
 
     def data_received(self, data: bytes) -> None:
         self.answered = True
-        self._received += len(data)
-        super().data_received(data)
-        if self._in_head and self._received > self._limit:
-            self._refuse()
+        at = 0
+        while self._in_head and at < len(data):
+            # Each head is parsed alone: what comes after an answer must not spoil it.
+            found = data.find(_END_OF_HEAD, at)
+            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+            self._received += end - at
+            super().data_received(data[at:end])
+            at = end
+            if self.exception() is not None:
+                return
+            if self._in_head and self._received > self._limit:
+                self._refuse()
+                return
+        if at == len(data):
+            return
+        if self._payload is not None and self._payload.is_eof():
+            self.force_close()
+        else:
+            super().data_received(data[at:])
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """The parser has a whole head; bytes of the body may have come with it."""
@@ -76,11 +102,19 @@ class Wire(ResponseHandler):
                 self._refuse()
                 return
         # Interim answers count: they may not be repeated without end.
-        self._in_head = 100 <= head.code <= 199
+        self._in_head = _is_interim(head.code)
         super().feed_data(data, size)
 
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        too_large = any(isinstance(error, LineTooLong) for error in cause)
+        super().set_exception(HeadTooLarge() if too_large else exc, *cause)
+
     def _refuse(self) -> None:
-        if self.exception() is None:
-            self.set_exception(HeadTooLarge())
+        self.set_exception(HeadTooLarge())
         if self.transport is not None:
             self.transport.abort()
+
+
+def _is_interim(status: int) -> bool:
+    """Whether the answer proper is still to come: after 101 no other does."""
+    return 100 <= status <= 199 and status != 101

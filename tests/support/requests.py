@@ -1,0 +1,85 @@
+"""Requests as the agent makes them, without its journal: for tests of what is on the wire."""
+
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from presence.agent.deliver import destination_of
+from presence.agent.dial import Progress
+from presence.agent.http import Http, Request, Sent
+from presence.agent.settings import AgentSettings
+from presence.agent.targets import Targets
+from presence.domain.egress import Destination, EgressPolicy
+from tests.support.clock import ManualClock
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+Table = dict[str, Any]
+
+
+def agent_settings(*tables: Table, egress: Table | None = None, **delivery: Any) -> AgentSettings:
+    """Settings that let loopback pass, with these `[[targets]]` and this `[delivery]`."""
+    sections = {"targets": tables, "egress": {"allow": LOOPBACK} | (egress or {}), "delivery": delivery}
+    return AgentSettings.model_validate(sections)
+
+
+def policy(**egress: Any) -> EgressPolicy:
+    return agent_settings(egress=egress).egress.policy()
+
+
+class Client:
+    """An `Http` and the targets' options. URIs are sent as they are; they must be templates without placeholders."""
+
+    def __init__(self, http: Http, targets: Targets) -> None:
+        self.http = http
+        self.targets = targets
+
+    async def send(
+        self,
+        uri: str,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> Sent:
+        destination = destination_of(uri)
+        options = self.targets.of(destination.host, destination.port)
+        return await self.http.send(Request(method, uri, destination, headers or {}, body, options, repeatable))
+
+
+@asynccontextmanager
+async def client(*tables: Table, egress: Table | None = None, **delivery: Any) -> AsyncIterator[Client]:
+    """A client under these settings."""
+    settings = agent_settings(*tables, egress=egress, **delivery)
+    limits = settings.delivery
+    http = Http(settings.egress.policy(), ManualClock(), limits.max_response_bytes, limits.max_header_bytes)
+    async with http:
+        yield Client(http, Targets(settings))
+
+
+def progress(uri: str, targets: Targets, method: str = "GET") -> Progress:
+    """An attempt that has just begun."""
+    destination = destination_of(uri)
+    return Progress(destination, method, targets.of(destination.host, destination.port))
+
+
+def destination(host: str, port: int, scheme: str = "http") -> Destination:
+    return Destination(scheme, host, port)
+
+
+def name_hosts(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, tuple[str, ...]]) -> Callable[[], list[str]]:
+    """Makes the system's resolver know these names; returns what tells the names that it was asked for."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, *arguments: Any, **named: Any) -> Any:
+        asked.append(host)
+        if host not in names:
+            return real(host, *arguments, **named)
+        return [entry for address in names[host] for entry in real(address, *arguments, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return lambda: list(asked)
