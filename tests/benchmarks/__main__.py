@@ -5,9 +5,9 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.benchmarks import agent, latency
+from tests.benchmarks import agent, isolation, latency
 
-BENCHMARKS = {"agent": agent.measure, "latency": latency.measure}
+BENCHMARKS = {"agent": agent.measure, "latency": latency.measure, "isolation": isolation.measure}
 
 
 def main() -> None:
