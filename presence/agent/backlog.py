@@ -184,7 +184,7 @@ class Backlog:
 
     def _choose(self, host: Host, now: int) -> list[Entry] | None:
         """From which of its queues the host may start one; a retry for which there is no place has to line up."""
-        queue = host.choose(now, host not in self._retry_rotation)
+        queue = host.choose(now, True)
         if queue is host.retries and self._retrying >= self._most_retries:
             self._retry_rotation[host] = None
             return host.choose(now, False)

@@ -298,6 +298,24 @@ def test_at_the_bound_of_all_nothing_is_due_until_one_has_finished() -> None:
     assert backlog.take(10) == ["a2"]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_each_end_at_a_full_host_makes_room_for_one(first: bool) -> None:
+    backlog = Backlog(10, limits(4))
+    ids = filled(backlog, "a", 8, first=first)
+    taken = backlog.take(0)
+    assert taken == ids[: 4 if first else 3]
+    backlog.finished(taken[0], 0, True)
+    assert backlog.take(0) == [ids[len(taken)]]
+
+
+def test_what_is_added_for_a_full_host_makes_nothing_due() -> None:
+    backlog = Backlog(10, limits(1))
+    filled(backlog, "a", 1)
+    backlog.take(0)
+    backlog.add("late", "a", 0, first=True)
+    assert backlog.next_due(0) is None
+
+
 # Retries
 
 
@@ -348,18 +366,18 @@ def test_a_retry_does_not_starve_behind_an_endless_stream_of_first_attempts() ->
     pytest.fail("the retry was due before most of the stream")
 
 
-def test_a_host_with_both_waits_for_a_place_for_its_retry_in_line() -> None:
+def test_a_place_for_a_retry_goes_to_the_host_that_has_lined_up_first() -> None:
     backlog = Backlog(8, limits())
-    filled(backlog, "retries", 100, first=False)
+    filled(backlog, "wave", 6, first=False)
     assert len(backlog.take(0)) == 6
-    backlog.add("mixed-retry", "mixed", 1, first=False)
+    backlog.add("early", "single", 1, first=False)
+    assert backlog.take(1) == []
+    backlog.add("late", "mixed", 0, first=False)
     filled(backlog, "mixed", 100, due_at=2)
     assert backlog.take(2) == ["mixed0", "mixed1"]
-    seen = []
-    for number in range(3):
-        backlog.finished(f"retriesr{number}", 2, True)
-        seen += backlog.take(2)
-    assert "mixed-retry" in seen
+    for number, expected in enumerate(["early", "late", "mixed2"]):
+        backlog.finished(f"waver{number}", 2, True)
+        assert backlog.take(2) == [expected]
 
 
 # Circuits
@@ -379,6 +397,8 @@ def test_a_host_that_does_not_answer_gives_nothing_until_its_probe() -> None:
     filled(backlog, "a", 3)
     assert backlog.take(50) == ["b0", "b1", "b2"]
     assert backlog.next_due(50) == opened.probe_at - 50 == 4_950
+    backlog.add("a3", "a", 50, first=True)
+    assert backlog.next_due(50) == 4_950
     assert backlog.take(4_999) == []
     assert backlog.take(5_000) == ["a0"]
     assert backlog.circuits()["a"].state is CircuitState.HALF_OPEN
@@ -386,7 +406,7 @@ def test_a_host_that_does_not_answer_gives_nothing_until_its_probe() -> None:
     closed = backlog.finished("a0", 5_100, True)
     assert closed is CLOSED
     assert backlog.circuits() == {}
-    assert backlog.take(5_100) == ["a1", "a2"]
+    assert backlog.take(5_100) == ["a1", "a2", "a3"]
 
 
 def test_a_failed_probe_opens_it_for_longer() -> None:
@@ -485,6 +505,14 @@ def test_the_overall_rate_is_shared_in_turns() -> None:
     assert backlog.take(1_000) == ["a1", "b1"]
 
 
+def test_the_overall_rate_delays_what_is_due_earlier() -> None:
+    backlog = Backlog(10, limits(), rate=2)
+    filled(backlog, "a", 2)
+    filled(backlog, "b", 1, due_at=100)
+    assert backlog.take(0) == ["a0", "a1"]
+    assert backlog.next_due(0) == 500
+
+
 # Entries that change or go
 
 
@@ -538,6 +566,27 @@ def test_a_discarded_entry_is_not_taken() -> None:
     backlog.discard("a0")
     backlog.discard("unknown")
     assert backlog.take(0) == ["a1", "a2"]
+
+
+def test_a_discarded_entry_is_not_waited_for() -> None:
+    backlog = Backlog(10, limits())
+    backlog.add("x", "a", 1_000, first=False)
+    backlog.discard("x")
+    assert backlog.take(0) == []
+    assert backlog.next_due(0) is None
+
+
+def test_a_host_that_is_forgotten_leaves_the_line_for_retries() -> None:
+    backlog = Backlog(2, limits())
+    filled(backlog, "a", 1, first=False)
+    filled(backlog, "b", 1, first=False)
+    assert backlog.take(0) == ["ar0"]
+    backlog.discard("br0")
+    assert backlog.take(0) == []
+    backlog.finished("ar0", 0, True)
+    assert backlog.take(0) == []
+    filled(backlog, "b", 1, first=False)
+    assert backlog.take(0) == ["br0"]
 
 
 def test_a_host_of_which_nothing_is_worth_knowing_is_forgotten_at_once() -> None:
@@ -601,8 +650,10 @@ def test_entries_that_are_gone_take_no_memory(change: str) -> None:
 
     def turn(number: int) -> None:
         backlog.add("x", "a", 10**9 - number, first=False)
+        backlog.take(0)
         if change == "discard":
             backlog.discard("x")
+        backlog.take(0)
 
     tracemalloc.start()
     try:
