@@ -10,12 +10,15 @@ milliseconds and *relative* (ages, remaining times), so that a wrong clock on ei
 ============== ============= ==========================================================================
 type           said by       meaning
 ============== ============= ==========================================================================
-hello          agent         first message: supported versions, instance, epoch, credit
+hello          agent         first message: supported versions, instance, run of the program, epoch, credit
 welcome        control plane chosen version; canary interval and lease
 holding        agent         a page of ids it holds: accepted and not yet acknowledged as reported
-ready          agent         all pages were sent; from now on it takes fires
+stated         agent         all pages were sent
+reconciled     control plane they were looked at, and what is no longer the agent's was cancelled
+ready          agent         it has cancelled that; from now on it takes fires, and goes on with what it holds
 fire           control plane deliver this
 accepted       agent         the delivery is in the journal: it will be reported some day
+attempted      agent         accepted deliveries whose first attempt was made and that wait for another
 busy           agent         not taken; the control plane keeps it and offers it again later
 cancel         control plane make no further attempt
 report         agent         how the delivery ended; repeated until acknowledged
@@ -36,14 +39,19 @@ go_away        control plane reconnect after the given delay
       hello ------------------------------->            awaiting hello
                        <-------------------- welcome    stating
       holding* ---------------------------->
+      stated ------------------------------>            stated
+                       <-------------------- cancel*
+                       <-------------------- reconciled reconciled
       ready ------------------------------->            ready
                        <-------------------- fire, cancel, release, canary, report_ack, new_key
-      accepted | busy | report | held ----->
+      accepted | attempted | busy | report | held -->
       draining ---------------------------->            draining: no fire; reports still flow
       (either side closes)                              closed
 
-No fire before ready, none after draining, none beyond the credit (fires that are neither accepted,
-busy nor reported). Holding precedes ready, so the control plane knows what not to send again.
+No fire before ready, none after draining, none beyond the credit: the deliveries that the agent was fired, or
+stated as `unattempted`, and of which it has said neither `attempted`, `busy`, `held` nor `report`. What waits for a
+retry or for a person uses no credit. Holding precedes ready, so the control plane knows what not to send again, and
+an agent that was away learns what another instance has meanwhile before it attempts anything more of it.
 
 **Guarantees.** The agent says `accepted` only after its journal has committed; the control plane says
 `report_ack` only after its database has. A fire that was not accepted when the session ends is sent

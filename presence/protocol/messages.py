@@ -22,6 +22,7 @@ Text = Annotated[str, StringConstraints(max_length=256)]
 HostText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:\[\]\-]*$", max_length=270)]
 """A host, perhaps with a port: nothing that could carry more than a name."""
 HeaderText = Annotated[str, StringConstraints(max_length=MAX_AUTHORIZATION_LENGTH, pattern=r"^[\x20-\x7e]*$")]
+Ids = Annotated[tuple[Uuid, ...], Field(max_length=5000), FailFast()]
 Log = Annotated[tuple["AttemptRecord", ...], Field(max_length=64), FailFast()]
 
 
@@ -32,12 +33,16 @@ class Message(BaseModel):
 
 
 class Hello(Message):
-    """`credit`: how many fires the agent takes that it has not answered. `epoch` grows with every connection."""
+    """`credit`: how many deliveries the agent takes whose first attempt was not made. `epoch` grows with every connection.
+
+    `run` names this run of the program: two runs that take turns under one instance are two hosts with one journal.
+    """
 
     type: Literal["hello"] = "hello"
     versions: Annotated[tuple[Count, ...], Field(min_length=1, max_length=16)]
     instance: Uuid
     epoch: Count
+    run: Uuid
     credit: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     agent_version: Token
     host: Text = ""
@@ -45,14 +50,28 @@ class Hello(Message):
 
 
 class Holding(Message):
-    """Ids that the agent accepted and whose report is not acknowledged."""
+    """Ids that the agent accepted and whose report is not acknowledged. `unattempted`: those that use credit still."""
 
     type: Literal["holding"] = "holding"
-    ids: Annotated[tuple[Uuid, ...], Field(max_length=5000), FailFast()]
+    ids: Ids
+    unattempted: Ids = ()
+
+
+class Stated(Message):
+    """All that the agent holds was stated."""
+
+    type: Literal["stated"] = "stated"
 
 
 class Ready(Message):
     type: Literal["ready"] = "ready"
+
+
+class Attempted(Message):
+    """The first attempts of these were made, and they wait for another: they use no credit any more."""
+
+    type: Literal["attempted"] = "attempted"
+    ids: Ids
 
 
 class Accepted(Message):
@@ -63,7 +82,7 @@ class Accepted(Message):
 class Busy(Message):
     type: Literal["busy"] = "busy"
     id: Uuid
-    reason: Literal["journal_full", "journal_failed", "draining", "paused"]
+    reason: Literal["journal_full", "journal_failed", "memory_full", "host_full", "draining", "paused"]
     retry_in: Milliseconds
 
 
@@ -147,6 +166,12 @@ class Welcome(Message):
     server_time: Milliseconds
 
 
+class Reconciled(Message):
+    """What the agent stated was looked at, and cancels for what is no longer its own were said: it may go on."""
+
+    type: Literal["reconciled"] = "reconciled"
+
+
 class Fire(Message):
     """One delivery. `age`: how long ago the event happened; `max_age`: from when on it is not attempted any more.
 
@@ -204,5 +229,7 @@ class GoAway(Message):
     delay: Milliseconds
 
 
-AgentMessage = Hello | Holding | Ready | Accepted | Busy | Report | Held | CanaryEcho | Paused | Draining
-ControlPlaneMessage = Welcome | Fire | Cancel | Release | ReportAck | Canary | NewKey | GoAway
+AgentMessage = (
+    Hello | Holding | Stated | Ready | Accepted | Attempted | Busy | Report | Held | CanaryEcho | Paused | Draining
+)
+ControlPlaneMessage = Welcome | Reconciled | Fire | Cancel | Release | ReportAck | Canary | NewKey | GoAway

@@ -1,13 +1,14 @@
 """The two ends of a session as state machines without I/O: frames in, messages and frames out.
 
-    greeting --welcome--> stating --ready--> ready --draining--> draining --> closed
+    greeting --welcome--> stating --stated--> stated --reconciled--> reconciled --ready--> ready
+                                                                        ready --draining--> draining --> closed
 
 `receive(frame)` gives the messages that the state allows, in order, and raises ProtocolViolation for
 the others (the session is closed then, and so must be the connection, with the code it carries).
 `say(message)` queues; `outgoing()` takes what is queued, as frames.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -19,6 +20,7 @@ from presence.protocol.codec import Decoder, Unknown, UnreadableFire, encode, fr
 from presence.protocol.messages import (
     Accepted,
     AgentMessage,
+    Attempted,
     Busy,
     Canary,
     CanaryEcho,
@@ -33,9 +35,11 @@ from presence.protocol.messages import (
     NewKey,
     Paused,
     Ready,
+    Reconciled,
     Release,
     Report,
     ReportAck,
+    Stated,
     Welcome,
 )
 
@@ -43,6 +47,8 @@ from presence.protocol.messages import (
 class SessionState(StrEnum):
     GREETING = "greeting"
     STATING = "stating"
+    STATED = "stated"
+    RECONCILED = "reconciled"
     READY = "ready"
     DRAINING = "draining"
     CLOSED = "closed"
@@ -54,14 +60,18 @@ _Allowed = Mapping[SessionState, tuple[type[BaseModel], ...]]
 # What each side may say in each state. The other side checks the same table, so the two cannot drift.
 AGENT_SAYS: _Allowed = {
     _S.GREETING: (Hello,),
-    _S.STATING: (Holding, Ready, CanaryEcho, Paused, Draining),
-    _S.READY: (Accepted, Busy, Report, Held, CanaryEcho, Paused, Draining),
-    _S.DRAINING: (Accepted, Busy, Report, Held, CanaryEcho, Paused),
+    _S.STATING: (Holding, Stated, CanaryEcho, Paused),
+    _S.STATED: (CanaryEcho, Paused),
+    _S.RECONCILED: (Ready, CanaryEcho, Paused),
+    _S.READY: (Accepted, Attempted, Busy, Report, Held, CanaryEcho, Paused, Draining),
+    _S.DRAINING: (Accepted, Attempted, Busy, Report, Held, CanaryEcho, Paused),
     _S.CLOSED: (),
 }
 CONTROL_PLANE_SAYS: _Allowed = {
     _S.GREETING: (Welcome, GoAway),
-    _S.STATING: (Cancel, Canary, NewKey, GoAway, ReportAck),
+    _S.STATING: (Cancel, Canary, NewKey, GoAway),
+    _S.STATED: (Reconciled, Cancel, Canary, NewKey, GoAway),
+    _S.RECONCILED: (Cancel, Canary, NewKey, GoAway),
     _S.READY: (Fire, Cancel, Release, Canary, NewKey, GoAway, ReportAck),
     _S.DRAINING: (Cancel, Release, Canary, NewKey, GoAway, ReportAck),
     _S.CLOSED: (),
@@ -125,27 +135,36 @@ class AgentSession(_Session[ControlPlaneMessage]):
         super().__init__(from_control_plane)
         self._credit = hello.credit
         self._versions = hello.versions
-        self._unanswered: set[str] = set()
+        self._unattempted: set[str] = set()
         self._queue.append(hello)
 
     def receive(self, frame: str | bytes) -> list[ControlPlaneMessage | Unknown | UnreadableFire]:
         return self._receive(frame)
 
-    def hold(self, ids: list[str]) -> None:
-        """States ids that are held, in pages."""
+    def hold(self, ids: Sequence[str], unattempted: Collection[str]) -> None:
+        """States ids that are held, in pages, and which of them had no attempt; says that these were all."""
         for start in range(0, len(ids), HOLDING_PAGE):
-            self.say(Holding(ids=tuple(ids[start : start + HOLDING_PAGE])))
+            page = ids[start : start + HOLDING_PAGE]
+            self.say(Holding(ids=tuple(page), unattempted=tuple([id_ for id_ in page if id_ in unattempted])))
+        self.say(Stated())
 
     def say(self, message: AgentMessage) -> None:
         """Queues the message. Saying what the state does not allow is a defect of the caller: AssertionError."""
         assert isinstance(message, AGENT_SAYS[self.state]), f"{message.type} while {self.state}"
         assert not isinstance(message, Hello), "hello is said by the session itself"
-        if isinstance(message, Accepted | Busy | Report):
-            self._unanswered.discard(message.id)
-        elif isinstance(message, Ready):
-            self.state = SessionState.READY
-        elif isinstance(message, Draining):
-            self.state = SessionState.DRAINING
+        match message:
+            case Busy(id=known) | Report(id=known) | Held(id=known):
+                self._unattempted.discard(known)
+            case Attempted(ids=ids):
+                self._unattempted.difference_update(ids)
+            case Holding(unattempted=ids):
+                self._unattempted.update(ids)
+            case Stated():
+                self.state = SessionState.STATED
+            case Ready():
+                self.state = SessionState.READY
+            case Draining():
+                self.state = SessionState.DRAINING
         self._queue.append(message)
 
     def _advance(self, item: object) -> None:
@@ -158,23 +177,30 @@ class AgentSession(_Session[ControlPlaneMessage]):
             if item.version not in self._versions:
                 raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"version {item.version} was not offered")
             self.state = SessionState.STATING
+        elif isinstance(item, Reconciled):
+            self.state = SessionState.RECONCILED
 
     def _count_fire(self, fire: Fire | UnreadableFire) -> None:
         # While draining a fire may already have been on its way; it is answered with busy.
         if self.state not in (SessionState.READY, SessionState.DRAINING):
             raise self._refuse(fire)
-        if fire.id not in self._unanswered and len(self._unanswered) >= self._credit:
-            raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"more than {self._credit} unanswered fires")
-        self._unanswered.add(fire.id)
+        if fire.id not in self._unattempted and len(self._unattempted) >= self._credit:
+            raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"more than {self._credit} fires without an attempt")
+        self._unattempted.add(fire.id)
 
 
 class ControlPlaneSession(_Session[AgentMessage]):
-    """The control plane's end. `unanswered`: ids fired in this session, not accepted, busy or reported."""
+    """The control plane's end.
+
+    `unanswered`: ids fired in this session, not accepted, busy or reported. `unattempted`: ids that the agent has or
+    was fired and whose first attempt was not made, as far as it said: they use credit.
+    """
 
     def __init__(self) -> None:
         super().__init__(from_agent)
         self.hello: Hello | None = None
         self.unanswered: set[str] = set()
+        self.unattempted: set[str] = set()
 
     def receive(self, frame: str | bytes) -> list[AgentMessage | Unknown | UnreadableFire]:
         return self._receive(frame)
@@ -184,7 +210,7 @@ class ControlPlaneSession(_Session[AgentMessage]):
         """How many fires the agent would take now; zero unless the session is ready."""
         if self.state is not SessionState.READY or self.hello is None:
             return 0
-        return self.hello.credit - len(self.unanswered)
+        return max(0, self.hello.credit - len(self.unattempted))
 
     def say(self, message: ControlPlaneMessage) -> None:
         """Queues the message. Saying what the state does not allow is a defect of the caller: AssertionError."""
@@ -195,6 +221,9 @@ class ControlPlaneSession(_Session[AgentMessage]):
         elif isinstance(message, Fire):
             assert self.free_credit > 0, "fire without credit"
             self.unanswered.add(message.id)
+            self.unattempted.add(message.id)
+        elif isinstance(message, Reconciled):
+            self.state = SessionState.RECONCILED
         self._queue.append(message)
 
     def _advance(self, item: object) -> None:
@@ -207,8 +236,17 @@ class ControlPlaneSession(_Session[AgentMessage]):
                 self.state = SessionState.READY
             case Draining():
                 self.state = SessionState.DRAINING
-            case Accepted(id=answered) | Busy(id=answered) | Report(id=answered):
+            case Holding(unattempted=ids):
+                self.unattempted.update(ids)
+            case Stated():
+                self.state = SessionState.STATED
+            case Attempted(ids=ids):
+                self.unattempted.difference_update(ids)
+            case Accepted(id=answered):
                 self.unanswered.discard(answered)
+            case Busy(id=answered) | Report(id=answered) | Held(id=answered):
+                self.unanswered.discard(answered)
+                self.unattempted.discard(answered)
 
     def _greet(self, hello: Hello) -> None:
         if self.hello is not None:

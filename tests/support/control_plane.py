@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from presence.protocol import MAX_FRAME_BYTES, SUBPROTOCOL
 from presence.protocol.codec import encode
-from presence.protocol.messages import Accepted, Canary, Fire, Ready, Report, ReportAck, Welcome
+from presence.protocol.messages import Accepted, Canary, Fire, Ready, Reconciled, Report, ReportAck, Stated, Welcome
 from presence.protocol.session import ControlPlaneSession
 
 T = TypeVar("T")
@@ -92,6 +92,8 @@ class ScriptedControlPlane:
     def _hear(self, session: ControlPlaneSession, connection: ws.ServerConnection, message: Any) -> None:
         self.heard.append(message)
         match message:
+            case Stated():
+                session.say(Reconciled())
             case Ready():
                 self.session, self.connection = session, connection
             case Report(id=delivery):
