@@ -33,7 +33,7 @@ class Message(BaseModel):
 
 
 class Hello(Message):
-    """`credit`: how many deliveries the agent takes whose first attempt was not made. `epoch` grows with every connection.
+    """`credit`: deliveries that the agent takes whose first attempt was not made. `epoch` grows with every connection.
 
     `run` names this run of the program: two runs that take turns under one instance are two hosts with one journal.
     """
