@@ -27,12 +27,14 @@ from presence.protocol.messages import Fire
 class Journal:
     """Open it with `open_journal`.
 
-    `pending` is set when something may be due, `settled` when something ended or is held.
+    `pending` is set when something may be due, `settled` when there is something to say: something ended, is held, or
+    is in `attempted`: the deliveries whose first attempt was made and that wait for another, since `held` was asked.
     """
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock, max_deliveries: int, backlog: Backlog) -> None:
         self.pending = asyncio.Event()
         self.settled = asyncio.Event()
+        self.attempted: list[str] = []
         self.backlog = backlog
         time = JournalTime(connection, clock)
         self.now = time.now
@@ -84,8 +86,11 @@ class Journal:
 
     async def retry(self, claimed: Claimed, entry: LogEntry, delay: int) -> None:
         """The next attempt is due in `delay` milliseconds; a delivery that was cancelled meanwhile ends."""
-        await self._commits.submit(self._ledger.retry, {"seq": claimed.seq, "delay": delay, "entry": entry})
-        self.backlog.add(claimed.id, host_of(claimed.uri), self.now() + delay, first=False)
+        row = {"seq": claimed.seq, "delay": delay, "entry": entry}
+        if await self._commits.submit(self._ledger.retry, row):
+            self.backlog.add(claimed.id, host_of(claimed.uri), self.now() + delay, first=False)
+            if claimed.attempts == 1:
+                self.attempted.append(claimed.id)
         self.pending.set()
         self.settled.set()
 
@@ -117,8 +122,12 @@ class Journal:
             self.settled.set()
         return ended
 
-    async def held(self) -> list[str]:
-        """Ids of all deliveries that the control plane does not know the end of, oldest first."""
+    async def held(self) -> tuple[list[str], set[str]]:
+        """Ids of all deliveries that the control plane does not know the end of, oldest first; which had no attempt.
+
+        One whose first attempt is under way has had none: its end is reported, held, or in `attempted`.
+        """
+        self.attempted.clear()
         return await self._commits.submit(self._ledger.held, None)
 
     async def waiting(self, after: int, limit: int) -> list[Waiting]:

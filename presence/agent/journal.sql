@@ -140,7 +140,8 @@ UPDATE delivery SET cancelling = 1 WHERE id = ? AND settled_at IS NULL RETURNING
 SELECT seq, attempts, on_unknown FROM delivery WHERE reported_at IS NULL AND state = 'delivering';
 
 -- name: held
-SELECT id FROM delivery WHERE reported_at IS NULL ORDER BY seq;
+SELECT id, settled_at IS NULL AND attempts = (state = 'delivering') FROM delivery
+WHERE reported_at IS NULL ORDER BY seq;
 
 -- name: unreported
 SELECT id, state, reason, attempts, log, settled_order, settled_at FROM delivery

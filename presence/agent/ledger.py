@@ -127,25 +127,27 @@ class Ledger:
         self.unsettled -= len(rows)
         return rows
 
-    def retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    def retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> list[bool]:
+        """For each whether it waits again."""
         values = {"rows": _json(rows), "now": self._now(), "length": LOG_LENGTH}
-        self._set_back(db, JournalState.PENDING, db.execute(SQL["retry"], values).fetchall(), len(rows))
-        return rows
+        return self._set_back(db, JournalState.PENDING, SQL["retry"], values, rows)
 
-    def hold(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    def hold(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> list[bool]:
+        """For each whether it is held."""
         values = {"rows": _json(rows), "order": self.order + 1, "length": LOG_LENGTH}
         self.order += len(rows)
-        self._set_back(db, JournalState.HELD, db.execute(SQL["hold"], values).fetchall(), len(rows))
-        return rows
+        return self._set_back(db, JournalState.HELD, SQL["hold"], values, rows)
 
     def _set_back(
-        self, db: sqlite3.Connection, to: JournalState, changed: list[tuple[int, int]], expected: int
-    ) -> None:
+        self, db: sqlite3.Connection, to: JournalState, sql: str, values: LogEntry, rows: Sequence[LogEntry]
+    ) -> list[bool]:
         """What was being delivered waits again; what was to be cancelled meanwhile ends."""
-        assert len(changed) == expected, f"{expected - len(changed)} set back to {to}, but were not being delivered"
-        for seq, cancelling in changed:
-            if cancelling:
-                self._end(db, seq, to, FinalState.CANCELLED, Reason.CANCELLED)
+        changed = db.execute(sql, values).fetchall()
+        assert len(changed) == len(rows), f"{len(rows) - len(changed)} become {to}, but were not being delivered"
+        cancelled = {seq for seq, cancelling in changed if cancelling}
+        for seq in cancelled:
+            self._end(db, seq, to, FinalState.CANCELLED, Reason.CANCELLED)
+        return [row["seq"] not in cancelled for row in rows]
 
     def release(self, db: sqlite3.Connection, asked: Sequence[tuple[str, int]]) -> list[str | None]:
         return [self._release(db, delivery, attempts) for delivery, attempts in asked]
@@ -168,9 +170,9 @@ class Ledger:
         assert changed == 1, f"delivery {seq} ends as {state}, but was not {source}"
         self.unsettled -= 1
 
-    def held(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[list[str]]:
-        held = [row[0] for row in db.execute(SQL["held"])]
-        return [held for _ in asked]
+    def held(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[tuple[list[str], set[str]]]:
+        rows = db.execute(SQL["held"]).fetchall()
+        return [([id for id, _ in rows], {id for id, unattempted in rows if unattempted}) for _ in asked]
 
     def waiting(self, db: sqlite3.Connection, asked: Sequence[tuple[int, int]]) -> list[list[Waiting]]:
         return [[_waiting(row) for row in db.execute(SQL["waiting"], bounds).fetchall()] for bounds in asked]

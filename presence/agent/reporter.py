@@ -8,7 +8,8 @@ from presence.agent.entries import LogEntry, Settled, Waiting
 from presence.agent.journal import Journal
 from presence.agent.link import Link
 from presence.logs import get_logger
-from presence.protocol.messages import AttemptRecord, Held, Report
+from presence.protocol import HOLDING_PAGE
+from presence.protocol.messages import Attempted, AttemptRecord, Held, Report
 
 log = get_logger(__name__)
 
@@ -47,8 +48,15 @@ class Reporter:
                 self._session, self._order, self._held_order = self._link.sessions, 0, 0
                 self._waiting.clear()
             if self._link.is_ready:
+                self._say_attempted()
                 await self._report_held()
                 await self._report_some()
+
+    def _say_attempted(self) -> None:
+        """Says what uses no credit any more, with one message for all; a session that is lost states it anew."""
+        attempted, self._journal.attempted = self._journal.attempted, []
+        for start in range(0, len(attempted), HOLDING_PAGE):
+            self._link.say(Attempted(ids=tuple(attempted[start : start + HOLDING_PAGE])), self._session)
 
     async def _report_held(self) -> None:
         """Says what waits for a person and was not said in this session."""

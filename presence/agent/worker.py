@@ -31,7 +31,10 @@ Observer = Callable[[Claimed, Attempt, Step], None]
 
 
 class Worker:
-    """Attempts what is due. `drain()` stops claiming; `run` returns when the attempts under way are settled."""
+    """Attempts what is due. `drain()` stops claiming; `run` returns when the attempts under way are settled.
+
+    `hold_back(True)` lets no attempt start until `hold_back(False)`; those under way, or claimed already, finish.
+    """
 
     def __init__(self, journal: Journal, deliver: Deliver, max_in_flight: int, observe: Observer) -> None:
         self._journal = journal
@@ -40,10 +43,15 @@ class Worker:
         self._max_in_flight = max_in_flight
         self._observe = observe
         self._draining = False
+        self._held_back = False
         self._claimed: asyncio.Queue[Claimed | None] = asyncio.Queue()
 
     def drain(self) -> None:
         self._draining = True
+        self._journal.pending.set()
+
+    def hold_back(self, held_back: bool) -> None:
+        self._held_back = held_back
         self._journal.pending.set()
 
     async def run(self) -> None:
@@ -52,7 +60,7 @@ class Worker:
                 lanes.create_task(self._attempt_all(), name=f"worker-{number}")
             while not self._draining:
                 self._journal.pending.clear()
-                taken = self._backlog.take(self._journal.now())
+                taken = [] if self._held_back else self._backlog.take(self._journal.now())
                 if taken:
                     await self._claim(taken)
                 else:
@@ -71,7 +79,7 @@ class Worker:
 
     async def _sleep(self) -> None:
         """Until something is pending, an attempt ends, or the next one is due."""
-        due = self._backlog.next_due(self._journal.now())
+        due = None if self._held_back else self._backlog.next_due(self._journal.now())
         try:
             async with asyncio.timeout(IDLE if due is None else min(IDLE, due / 1000)):
                 await self._journal.pending.wait()
