@@ -10,6 +10,7 @@ from presence.domain.delivery import FinalState
 from presence.protocol.messages import (
     Accepted,
     AgentMessage,
+    Attempted,
     AttemptRecord,
     Busy,
     Canary,
@@ -25,15 +26,19 @@ from presence.protocol.messages import (
     NewKey,
     Paused,
     Ready,
+    Reconciled,
     Release,
     Report,
     ReportAck,
+    Stated,
     Welcome,
 )
 
 ID = "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b"
 OTHER_ID = "00000000-0000-4000-8000-000000000001"
+RUN = "00000000-0000-4000-8000-000000000002"
 HOUR = 3_600_000
+BUSY_REASONS = ("journal_full", "journal_failed", "memory_full", "host_full", "draining", "paused")
 
 
 def make_id(number: int) -> str:
@@ -41,7 +46,7 @@ def make_id(number: int) -> str:
 
 
 def hello(credit: int = 8, versions: tuple[int, ...] = (1,), epoch: int = 1) -> Hello:
-    return Hello(versions=versions, instance=OTHER_ID, epoch=epoch, credit=credit, agent_version="0.1.0")
+    return Hello(versions=versions, instance=OTHER_ID, epoch=epoch, run=RUN, credit=credit, agent_version="0.1.0")
 
 
 def welcome() -> Welcome:
@@ -64,9 +69,11 @@ def report(delivery: str = ID, state: FinalState = FinalState.SUCCEEDED, reason:
 
 AGENT_EXAMPLES: dict[str, AgentMessage] = {
     "hello": hello(),
-    "holding": Holding(ids=(ID, OTHER_ID)),
+    "holding": Holding(ids=(ID, OTHER_ID), unattempted=(ID,)),
+    "stated": Stated(),
     "ready": Ready(),
     "accepted": Accepted(id=ID),
+    "attempted": Attempted(ids=(ID, OTHER_ID)),
     "busy": Busy(id=ID, reason="journal_full", retry_in=1_000),
     "report": Report(
         id=ID,
@@ -91,6 +98,7 @@ AGENT_EXAMPLES: dict[str, AgentMessage] = {
 }
 CONTROL_PLANE_EXAMPLES: dict[str, ControlPlaneMessage] = {
     "welcome": welcome(),
+    "reconciled": Reconciled(),
     "fire": fire(),
     "cancel": Cancel(id=ID),
     "release": Release(id=ID, attempts=1),
@@ -104,6 +112,7 @@ AGENT_TYPES: tuple[type[BaseModel], ...] = get_args(AgentMessage)
 CONTROL_PLANE_TYPES: tuple[type[BaseModel], ...] = get_args(ControlPlaneMessage)
 
 uuids = st.uuids().map(str)
+ids = st.lists(uuids, max_size=20).map(tuple)
 milliseconds = st.integers(0, 2**53 - 1)
 counts = st.integers(0, 2**31 - 1)
 tokens = st.text(string.ascii_letters + string.digits + "_.:-", max_size=64)
@@ -138,18 +147,21 @@ agent_messages: st.SearchStrategy[AgentMessage] = st.one_of(
         versions=st.lists(counts, min_size=1, max_size=16).map(tuple),
         instance=uuids,
         epoch=counts,
+        run=uuids,
         credit=st.integers(1, 10_000),
         agent_version=tokens,
         host=texts,
         platform=tokens,
     ),
-    st.builds(Holding, ids=st.lists(uuids, max_size=20).map(tuple)),
+    st.builds(Holding, ids=ids, unattempted=ids),
+    st.builds(Stated),
     st.builds(Ready),
     st.builds(Accepted, id=uuids),
+    st.builds(Attempted, ids=ids),
     st.builds(
         Busy,
         id=uuids,
-        reason=st.sampled_from(["journal_full", "journal_failed", "draining", "paused"]),
+        reason=st.sampled_from(BUSY_REASONS),
         retry_in=milliseconds,
     ),
     st.builds(
@@ -183,6 +195,7 @@ fires = st.builds(
 )
 control_plane_messages: st.SearchStrategy[ControlPlaneMessage] = st.one_of(
     st.builds(Welcome, version=counts, canary_every=milliseconds, lease=milliseconds, server_time=milliseconds),
+    st.builds(Reconciled),
     fires,
     st.builds(Cancel, id=uuids),
     st.builds(Release, id=uuids, attempts=counts),

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from presence.protocol.messages import AgentMessage, AttemptRecord, ControlPlaneMessage, NewKey, Paused
-from tests.unit.protocol.examples import EXAMPLES, ID, fire
+from tests.unit.protocol.examples import BUSY_REASONS, EXAMPLES, ID, fire
 
 
 def rebuilt(kind: str, **fields: Any) -> BaseModel:
@@ -19,9 +19,12 @@ def test_every_type_of_the_specification_exists_on_one_side() -> None:
     agent = {model.model_fields["type"].default for model in get_args(AgentMessage)}
     control_plane = {model.model_fields["type"].default for model in get_args(ControlPlaneMessage)}
     assert agent == {
-        "hello", "holding", "ready", "accepted", "busy", "report", "held", "canary_echo", "paused", "draining"
+        "hello", "holding", "stated", "ready", "accepted", "attempted", "busy", "report", "held", "canary_echo",
+        "paused", "draining",
     }  # fmt: skip
-    assert control_plane == {"welcome", "fire", "cancel", "release", "report_ack", "canary", "new_key", "go_away"}
+    assert control_plane == {
+        "welcome", "reconciled", "fire", "cancel", "release", "report_ack", "canary", "new_key", "go_away"
+    }  # fmt: skip
     assert agent | control_plane == set(EXAMPLES)
 
 
@@ -49,6 +52,9 @@ TOKENS = [
     *((value, True) for value in ("", "a-b_c.d:9", "x" * 64)),
     *((value, False) for value in ("x" * 65, "a b", "a\n", "é", "a/b", "\ud800", 1, None)),
 ]
+
+
+IDS = [((), True), ((ID,) * 5000, True), ((ID,) * 5001, False), (("x",), False), (ID, False)]
 
 
 def record(**fields: Any) -> dict[str, Any]:
@@ -90,15 +96,18 @@ LIMITS: dict[tuple[str, str], list[tuple[Any, bool]]] = {
     ],
     ("hello", "instance"): UUIDS,
     ("hello", "epoch"): COUNTS,
+    ("hello", "run"): UUIDS,
     ("hello", "credit"): [(1, True), (10_000, True), (0, False), (10_001, False), (1.0, False), (True, False)],
     ("hello", "agent_version"): TOKENS,
     ("hello", "host"): [("büro 7", True), ("x" * 256, True), ("x" * 257, False), ("\udfff", False), (1, False)],
     ("hello", "platform"): TOKENS,
-    ("holding", "ids"): [((), True), ((ID,) * 5000, True), ((ID,) * 5001, False), (("x",), False), (ID, False)],
+    ("holding", "ids"): IDS,
+    ("holding", "unattempted"): IDS,
+    ("attempted", "ids"): IDS,
     ("accepted", "id"): UUIDS,
     ("busy", "id"): UUIDS,
     ("busy", "reason"): [
-        *((value, True) for value in ("journal_full", "journal_failed", "draining", "paused")),
+        *((value, True) for value in BUSY_REASONS),
         *((value, False) for value in ("", "tired", "PAUSED", None)),
     ],
     ("busy", "retry_in"): MILLISECONDS,
@@ -181,6 +190,7 @@ def test_limits_are_written_down_for_every_field() -> None:
     ("kind", "optional"),
     [
         ("hello", {"host", "platform"}),
+        ("holding", {"unattempted"}),
         ("report", {"log"}),
         ("held", {"log"}),
         ("paused", {"remaining"}),
@@ -192,7 +202,7 @@ def test_optional_fields(kind: str, optional: set[str]) -> None:
     assert {name for name, field in fields.items() if not field.is_required()} == optional | {"type"}
 
 
-@pytest.mark.parametrize("kind", sorted(set(EXAMPLES) - {"hello", "report", "held", "paused", "fire"}))
+@pytest.mark.parametrize("kind", sorted(set(EXAMPLES) - {"hello", "holding", "report", "held", "paused", "fire"}))
 def test_all_other_fields_are_required(kind: str) -> None:
     fields = type(EXAMPLES[kind]).model_fields
     assert [name for name, field in fields.items() if not field.is_required()] == ["type"]

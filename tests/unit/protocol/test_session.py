@@ -5,12 +5,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from presence.errors import CloseCode, ProtocolViolation
 from presence.protocol import HOLDING_PAGE, MAX_FRAME_BYTES, VERSIONS
 from presence.protocol.codec import Unknown, UnreadableFire, encode
-from presence.protocol.messages import Accepted, Busy, Canary, Draining, Holding, Ready, ReportAck, Welcome
+from presence.protocol.messages import (
+    Accepted,
+    Attempted,
+    Busy,
+    Canary,
+    CanaryEcho,
+    Draining,
+    Fire,
+    Holding,
+    Ready,
+    Reconciled,
+    ReportAck,
+    Stated,
+    Welcome,
+)
 from presence.protocol.session import (
     AGENT_SAYS,
     CONTROL_PLANE_SAYS,
@@ -32,23 +48,30 @@ from tests.unit.protocol.examples import (
 )
 
 S = SessionState
-ANSWERS: list[Callable[[str], Any]] = [
-    lambda delivery: Accepted(id=delivery),
+# What gives the credit of a fire back; of these the last two follow an Accepted.
+ENDS: list[Callable[[str], Any]] = [
     lambda delivery: Busy(id=delivery, reason="journal_full", retry_in=0),
     lambda delivery: report(delivery),
+    lambda delivery: held(delivery),
+    lambda delivery: Attempted(ids=(delivery,)),
 ]
+ANSWERS: list[Callable[[str], Any]] = [lambda delivery: Accepted(id=delivery), *ENDS[:3]]
 
 # What the specification allows, written down once more: state -> what the agent may say, what it may hear.
 AGENT_MAY_SAY = {
     S.GREETING: {"hello"},
-    S.STATING: {"holding", "ready", "canary_echo", "paused", "draining"},
-    S.READY: {"accepted", "busy", "report", "held", "canary_echo", "paused", "draining"},
-    S.DRAINING: {"accepted", "busy", "report", "held", "canary_echo", "paused"},
+    S.STATING: {"holding", "stated", "canary_echo", "paused"},
+    S.STATED: {"canary_echo", "paused"},
+    S.RECONCILED: {"ready", "canary_echo", "paused"},
+    S.READY: {"accepted", "attempted", "busy", "report", "held", "canary_echo", "paused", "draining"},
+    S.DRAINING: {"accepted", "attempted", "busy", "report", "held", "canary_echo", "paused"},
     S.CLOSED: set(),
 }
 CONTROL_PLANE_MAY_SAY = {
     S.GREETING: {"welcome", "go_away"},
-    S.STATING: {"cancel", "canary", "new_key", "go_away", "report_ack"},
+    S.STATING: {"cancel", "canary", "new_key", "go_away"},
+    S.STATED: {"reconciled", "cancel", "canary", "new_key", "go_away"},
+    S.RECONCILED: {"cancel", "canary", "new_key", "go_away"},
     S.READY: {"fire", "cancel", "release", "canary", "new_key", "go_away", "report_ack"},
     S.DRAINING: {"cancel", "release", "canary", "new_key", "go_away", "report_ack"},
     S.CLOSED: set(),
@@ -62,17 +85,27 @@ def frame(*messages: BaseModel) -> str:
     return only
 
 
+# The regular way, and what brings a session on from one state to the next.
+WAY = [S.GREETING, S.STATING, S.STATED, S.RECONCILED, S.READY, S.DRAINING]
+SAID_BY_AGENT: dict[str, SessionState] = {"stated": S.STATED, "ready": S.READY, "draining": S.DRAINING}
+SAID_BY_CONTROL_PLANE: dict[str, SessionState] = {"welcome": S.STATING, "reconciled": S.RECONCILED}
+
+
 def agent_in(state: SessionState, credit: int = 8) -> AgentSession:
     """An agent's end that came to the state the regular way; nothing is left in its queue."""
     session = AgentSession(hello(credit))
-    if state in (S.STATING, S.READY, S.DRAINING):
-        session.receive(frame(welcome()))
-    if state in (S.READY, S.DRAINING):
-        session.say(Ready())
-    if state is S.DRAINING:
-        session.say(Draining())
+    steps = [
+        lambda: session.receive(frame(welcome())),
+        lambda: session.say(Stated()),
+        lambda: session.receive(frame(Reconciled())),
+        lambda: session.say(Ready()),
+        lambda: session.say(Draining()),
+    ]
     if state is S.CLOSED:
         session.close()
+    else:
+        for step in steps[: WAY.index(state)]:
+            step()
     session.outgoing()
     assert session.state is state
     return session
@@ -81,15 +114,18 @@ def agent_in(state: SessionState, credit: int = 8) -> AgentSession:
 def control_plane_in(state: SessionState, credit: int = 8) -> ControlPlaneSession:
     """A control plane's end that came to the state the regular way, greeted if that is possible."""
     session = ControlPlaneSession()
-    if state is not S.GREETING:
-        session.receive(frame(hello(credit)))
-        session.say(welcome())
-    if state in (S.READY, S.DRAINING):
-        session.receive(frame(Ready()))
-    if state is S.DRAINING:
-        session.receive(frame(Draining()))
+    steps = [
+        lambda: (session.receive(frame(hello(credit))), session.say(welcome())),
+        lambda: session.receive(frame(Stated())),
+        lambda: session.say(Reconciled()),
+        lambda: session.receive(frame(Ready())),
+        lambda: session.receive(frame(Draining())),
+    ]
     if state is S.CLOSED:
         session.close()
+    else:
+        for step in steps[: WAY.index(state)]:
+            step()
     session.outgoing()
     assert session.state is state
     return session
@@ -125,7 +161,7 @@ def test_agent_says(state: SessionState, kind: str) -> None:
     if kind in AGENT_MAY_SAY[state]:
         session.say(message)
         assert session.outgoing() == [frame(message)]
-        assert session.state is {"ready": S.READY, "draining": S.DRAINING}.get(kind, state)
+        assert session.state is SAID_BY_AGENT.get(kind, state)
     else:
         with pytest.raises(AssertionError, match=f"{kind} while {state}"):
             session.say(message)
@@ -138,7 +174,7 @@ def test_agent_hears(state: SessionState, kind: str) -> None:
     session, message = agent_in(state), CONTROL_PLANE_EXAMPLES[kind]
     if kind in AGENT_MAY_HEAR[state]:
         assert session.receive(frame(message)) == [message]
-        assert session.state is (S.STATING if kind == "welcome" else state)
+        assert session.state is SAID_BY_CONTROL_PLANE.get(kind, state)
     else:
         raised = violation(session.receive, frame(message))
         assert raised.close_code is CloseCode.PROTOCOL_ERROR
@@ -154,7 +190,7 @@ def test_control_plane_says(state: SessionState, kind: str) -> None:
     if kind in CONTROL_PLANE_MAY_SAY[state]:
         session.say(message)
         assert session.outgoing() == [frame(message)]
-        assert session.state is (S.STATING if kind == "welcome" else state)
+        assert session.state is SAID_BY_CONTROL_PLANE.get(kind, state)
     else:
         with pytest.raises(AssertionError, match=f"{kind} while {state}"):
             session.say(message)
@@ -167,7 +203,7 @@ def test_control_plane_hears(state: SessionState, kind: str) -> None:
     session, message = control_plane_in(state), AGENT_EXAMPLES[kind]
     if kind in AGENT_MAY_SAY[state]:
         assert session.receive(frame(message)) == [message]
-        assert session.state is {"ready": S.READY, "draining": S.DRAINING}.get(kind, state)
+        assert session.state is SAID_BY_AGENT.get(kind, state)
     else:
         raised = violation(session.receive, frame(message))
         assert raised.close_code is CloseCode.PROTOCOL_ERROR
@@ -258,20 +294,76 @@ def test_version_that_was_not_offered_is_a_violation(offered: tuple[int, ...], c
 # Credit
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_answer_gives_the_credit_back_on_both_sides(answer: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("end", ENDS)
+def test_what_gives_the_credit_back_does_so_on_both_sides(end: Callable[[str], Any]) -> None:
     agent, control_plane = agent_in(S.READY, credit=1), control_plane_in(S.READY, credit=1)
     for number in range(3):
         assert control_plane.free_credit == 1
         control_plane.say(fire(make_id(number)))
         assert control_plane.free_credit == 0
-        assert control_plane.unanswered == {make_id(number)}
+        assert control_plane.unattempted == {make_id(number)}
         (sent,) = control_plane.outgoing()
         assert len(agent.receive(sent)) == 1
-        agent.say(answer(make_id(number)))
+        agent.say(end(make_id(number)))
         (answered,) = agent.outgoing()
         control_plane.receive(answered)
-    assert control_plane.unanswered == set()
+        assert control_plane.unattempted == set()
+
+
+def test_accepted_alone_gives_no_credit_back() -> None:
+    agent, control_plane = agent_in(S.READY, credit=1), control_plane_in(S.READY, credit=1)
+    control_plane.say(fire())
+    agent.receive(frame(fire()))
+    agent.say(Accepted(id=ID))
+    control_plane.receive(frame(Accepted(id=ID)))
+    assert (control_plane.unanswered, control_plane.unattempted) == (set(), {ID})
+    assert control_plane.free_credit == 0
+    violation(agent.receive, frame(fire(make_id(1))))
+
+
+def test_what_is_stated_as_unattempted_uses_credit_on_both_sides() -> None:
+    agent, control_plane = agent_in(S.STATING, credit=2), control_plane_in(S.STATING, credit=2)
+    agent.hold([make_id(number) for number in range(5)], {make_id(3)})
+    for sent in agent.outgoing():
+        control_plane.receive(sent)
+    control_plane.say(Reconciled())
+    agent.receive(frame(Reconciled()))
+    agent.say(Ready())
+    control_plane.receive(frame(Ready()))
+    assert (control_plane.unattempted, control_plane.free_credit) == ({make_id(3)}, 1)
+    agent.receive(frame(fire(make_id(9))))
+    violation(agent.receive, frame(fire(make_id(10))))
+
+
+def test_an_agent_may_state_more_than_its_credit() -> None:
+    control_plane = control_plane_in(S.STATING, credit=2)
+    stated = tuple(make_id(number) for number in range(5))
+    control_plane.receive(frame(Holding(ids=stated, unattempted=stated), Stated()))
+    control_plane.say(Reconciled())
+    control_plane.receive(frame(Ready()))
+    assert control_plane.free_credit == 0
+    control_plane.receive(frame(Attempted(ids=stated[:4])))
+    assert control_plane.free_credit == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(range(6)), st.integers(0, 9)), max_size=60), st.integers(1, 4))
+def test_the_agent_never_finds_more_fires_than_the_control_plane_counts(steps: list[Any], credit: int) -> None:
+    """However the answers mix and however late they come, what the one may say the other takes."""
+    agent, control_plane = agent_in(S.READY, credit), control_plane_in(S.READY, credit)
+    to_agent: list[str] = []
+    to_control_plane: list[str] = []
+    fired: list[str] = []
+    for place, (step, number) in enumerate(steps):
+        if step == 0 and control_plane.free_credit > 0:
+            control_plane.say(fire(make_id(place)))
+            to_agent += control_plane.outgoing()
+        elif step == 1 and to_agent:
+            fired += [message.id for message in agent.receive(to_agent.pop(0)) if isinstance(message, Fire)]
+        elif step == 2 and to_control_plane:
+            control_plane.receive(to_control_plane.pop(0))
+        elif step > 2 and fired:
+            agent.say([lambda id_: Accepted(id=id_), *ENDS][number % 5](fired[number % len(fired)]))
+            to_control_plane += agent.outgoing()
 
 
 def test_control_plane_may_not_say_a_fire_beyond_the_credit() -> None:
@@ -288,7 +380,7 @@ def test_fire_beyond_the_credit_is_a_violation(last: str) -> None:
     session = agent_in(S.READY, credit=2)
     session.receive(frame(fire(make_id(1)), fire(make_id(2))))
     raised = violation(session.receive, last)
-    assert (raised.close_code, raised.reason) == (CloseCode.PROTOCOL_ERROR, "more than 2 unanswered fires")
+    assert (raised.close_code, raised.reason) == (CloseCode.PROTOCOL_ERROR, "more than 2 fires without an attempt")
 
 
 def test_unreadable_fire_takes_credit_until_its_report() -> None:
@@ -304,14 +396,14 @@ def test_repeated_fire_takes_no_further_credit() -> None:
     assert session.receive(frame(fire())) == [fire()]
 
 
-def test_answer_to_another_delivery_and_held_give_no_credit() -> None:
+@pytest.mark.parametrize("end", ENDS)
+def test_what_is_said_of_another_delivery_gives_no_credit(end: Callable[[str], Any]) -> None:
     control_plane, agent = control_plane_in(S.READY, credit=1), agent_in(S.READY, credit=1)
     control_plane.say(fire(make_id(1)))
-    control_plane.receive(frame(Accepted(id=make_id(2)), report(make_id(3)), held(make_id(1))))
+    control_plane.receive(frame(end(make_id(2))))
     assert control_plane.free_credit == 0
     agent.receive(frame(fire(make_id(1))))
-    agent.say(report(make_id(2)))
-    agent.say(held(make_id(1)))
+    agent.say(end(make_id(2)))
     violation(agent.receive, frame(fire(make_id(4))))
 
 
@@ -350,12 +442,13 @@ def test_fire_on_its_way_is_answered_while_draining(answer: Callable[[str], Any]
 def test_holding_is_paged_and_complete(count: int, pages: list[int]) -> None:
     agent, control_plane = agent_in(S.STATING), control_plane_in(S.STATING)
     ids = [make_id(number) for number in range(count)]
-    agent.hold(ids)
-    agent.say(Ready())
+    unattempted = set(ids[::3])
+    agent.hold(ids, unattempted)
     frames = agent.outgoing()
     assert all(len(sent.encode()) <= MAX_FRAME_BYTES for sent in frames)
     heard = [message for sent in frames for message in control_plane.receive(sent)]
-    assert heard.pop() == Ready()
+    assert heard.pop() == Stated()
+    assert control_plane.unattempted == unattempted
     stated = [message.ids for message in heard if isinstance(message, Holding)]
     assert [len(page) for page in stated] == pages
     assert [held for page in stated for held in page] == ids
@@ -447,6 +540,15 @@ def test_outgoing_takes_what_is_queued_once_and_in_order() -> None:
 
 def test_a_batch_may_cross_states() -> None:
     session = control_plane_in(S.STATING)
-    batch = [Holding(ids=(ID,)), Ready(), report(ID), Draining()]
-    assert session.receive(frame(*batch)) == batch
+    stating = [Holding(ids=(ID,)), Stated(), CanaryEcho(nonce="n")]
+    assert session.receive(frame(*stating)) == stating
+    assert session.state is S.STATED
+    session = control_plane_in(S.RECONCILED)
+    ready = [Ready(), report(ID), Draining()]
+    assert session.receive(frame(*ready)) == ready
     assert session.state is S.DRAINING
+
+
+def test_an_agent_may_not_be_ready_before_what_it_stated_was_looked_at() -> None:
+    raised = violation(control_plane_in(S.STATING).receive, frame(Stated(), Ready()))
+    assert raised.reason == "'ready' is not allowed while stated"

@@ -3,7 +3,8 @@
 A model control plane (its table survives a crash) and a model agent (its journal survives one) do what
 the protocol's guarantees ask of them, over a wire that loses what is on its way when it is cut. A
 schedule of steps says who does what next. Afterwards the disturbance ends, a clean connection is made,
-and everything must have arrived, once for each time that somebody decided it, and be known to have.
+and everything must have arrived, once and once more for each attempt that failed or that somebody
+decided, and be known to have.
 
 Steps that tamper with frames (repeat, reorder, cut a frame, foreign types aside) may end a session by
 ProtocolViolation; nothing else may.
@@ -23,6 +24,7 @@ from presence.errors import ProtocolViolation
 from presence.protocol.codec import Unknown, UnreadableFire, from_control_plane
 from presence.protocol.messages import (
     Accepted,
+    Attempted,
     Busy,
     Draining,
     Fire,
@@ -30,9 +32,11 @@ from presence.protocol.messages import (
     Hello,
     Holding,
     Ready,
+    Reconciled,
     Release,
     Report,
     ReportAck,
+    Stated,
     Welcome,
 )
 from presence.protocol.session import AgentSession, ControlPlaneSession, SessionState
@@ -138,6 +142,8 @@ class ControlPlane:
                     self.session.say(welcome())
                 case Holding(ids=ids):
                     self._accepted(ids)
+                case Stated():
+                    self.session.say(Reconciled())
                 case Accepted(id=delivery):
                     self._accepted([delivery])
                 case Busy(id=delivery) if self.table[delivery] is D.DISPATCHED:
@@ -189,8 +195,9 @@ class Agent:
         self.session: AgentSession | None = None
         self.wire: Wire | None = None
         self._inbox: list[Fire | UnreadableFire] = []
-        self._reported: set[str] = set()
-        self._asked: set[str] = set()
+        self.retries: Counter[str] = Counter()
+        self._told: set[str] = set()
+        """What this session knows of: reported, asked about, or attempted without an end."""
 
     @property
     def unanswered(self) -> set[str]:
@@ -206,8 +213,7 @@ class Agent:
         self.session = self.wire = None
         # Not in the journal, not answered: it is sent again. Kept, its answer would go to a later session.
         self._inbox.clear()
-        self._reported.clear()
-        self._asked.clear()
+        self._told.clear()
 
     def hear(self, frame: str) -> None:
         assert self.session is not None
@@ -215,9 +221,9 @@ class Agent:
         for message in self.session.receive(frame):
             match message:
                 case Welcome():
-                    self.session.hold(
-                        [delivery for delivery, entry in self.journal.items() if not entry.is_acknowledged]
-                    )
+                    held = [delivery for delivery, entry in self.journal.items() if not entry.is_acknowledged]
+                    self.session.hold(held, {delivery for delivery in held if not self.journal[delivery].attempts})
+                case Reconciled():
                     self.session.say(Ready())
                 case Fire() | UnreadableFire():
                     self._inbox.append(message)
@@ -239,6 +245,7 @@ class Agent:
             command = self._inbox.pop(0)
             if command.id in self.journal:
                 self.session.say(Accepted(id=command.id))
+                self._told.discard(command.id)  # it uses credit until the rest is said once more
             elif self.is_full or self.session.state is S.DRAINING:
                 reason = "journal_full" if self.is_full else "draining"
                 self.session.say(Busy.model_validate({"id": command.id, "reason": reason, "retry_in": 0}))
@@ -250,30 +257,39 @@ class Agent:
                 self.session.say(Accepted(id=command.id))
 
     def deliver(self, pick: int) -> None:
-        """One request; now and then nobody knows what came of it."""
-        for delivery, entry in self.journal.items():
-            if entry.state is None and not entry.is_held:
-                self.requests[delivery] += 1
-                entry.attempts += 1
-                if pick % 5 == 1:
-                    entry.is_held = True
-                    self._asked.discard(delivery)
-                else:
-                    entry.state = FinalState.SUCCEEDED
-                return
+        """One request; now and then it fails and is repeated, or nobody knows what came of it."""
+        waiting = [delivery for delivery, entry in self.journal.items() if entry.state is None and not entry.is_held]
+        if waiting:
+            delivery = waiting[pick % len(waiting)]
+            entry = self.journal[delivery]
+            self.requests[delivery] += 1
+            entry.attempts += 1
+            if pick % 5 == 1:
+                entry.is_held = True
+                self._told.discard(delivery)
+            elif pick % 5 == 2:
+                self.retries[delivery] += 1
+            else:
+                entry.state = FinalState.SUCCEEDED
+                self._told.discard(delivery)
 
     def report(self) -> None:
         if self.session is None or self.session.state not in (S.READY, S.DRAINING):
             return
         for delivery, entry in self.journal.items():
-            if entry.state is not None and not entry.is_acknowledged and delivery not in self._reported:
+            if delivery in self._told or entry.is_acknowledged:
+                continue
+            if entry.state is not None:
                 self._report(delivery)
-            elif entry.is_held and delivery not in self._asked:
+            elif entry.is_held:
                 self.session.say(held(delivery, entry.attempts))
-                self._asked.add(delivery)
+                self._told.add(delivery)
+            elif entry.attempts:
+                self.session.say(Attempted(ids=(delivery,)))
+                self._told.add(delivery)
 
     def drain(self) -> None:
-        if self.session is not None and self.session.state in (S.STATING, S.READY):
+        if self.session is not None and self.session.state is S.READY:
             self.session.say(Draining())
 
     def send(self) -> None:
@@ -287,7 +303,7 @@ class Agent:
         assert self.session is not None
         assert state is not None
         self.session.say(report(delivery, state))
-        self._reported.add(delivery)
+        self._told.add(delivery)
 
 
 class World:
@@ -428,6 +444,10 @@ class World:
         assert not self.wire.to_agent
         assert not self.wire.to_control_plane
 
+    def allowed(self, delivery: str) -> int:
+        """How many requests there may be: one, and another for each that failed or that a person asked for."""
+        return 1 + self.agent.retries[delivery] + len(self.control_plane.decided.get(delivery, []))
+
     def check_always(self) -> None:
         """What must be true at any moment."""
         table, journal = self.control_plane.table, self.agent.journal
@@ -438,17 +458,15 @@ class World:
             assert state is not D.HELD or self.control_plane.asked[delivery] <= journal[delivery].attempts
             assert state not in FINAL or journal[delivery].state == state.value
         assert all(table[delivery] in FINAL for delivery, entry in journal.items() if entry.is_acknowledged)
-        decided = self.control_plane.decided
-        assert all(len(set(answers)) == len(answers) for answers in decided.values())
-        assert all(count <= 1 + len(decided.get(id_, [])) for id_, count in self.agent.requests.items())
+        assert all(len(set(answers)) == len(answers) for answers in self.control_plane.decided.values())
+        assert all(count <= self.allowed(delivery) for delivery, count in self.agent.requests.items())
         assert len(self.agent.unanswered) <= CREDIT
 
     def check(self) -> None:
         """What must be true when all is quiet."""
         table, journal, unreadable = self.control_plane.table, self.agent.journal, self.control_plane.unreadable
         assert table == {delivery: D.REFUSED if delivery in unreadable else D.SUCCEEDED for delivery in table}
-        decided = self.control_plane.decided
-        assert self.agent.requests == {id_: 1 + len(decided.get(id_, [])) for id_ in table.keys() - unreadable}
+        assert self.agent.requests == {delivery: self.allowed(delivery) for delivery in table.keys() - unreadable}
         assert journal.keys() == table.keys()
         assert all(entry.is_acknowledged for entry in journal.values())
         assert self.wire.is_up
