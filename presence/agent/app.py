@@ -4,18 +4,23 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from presence import __version__
 from presence.agent.backlog import Backlog
 from presence.agent.deliver import Deliver
-from presence.agent.failures import first
+from presence.agent.ends import first
 from presence.agent.health import notify
 from presence.agent.http import Http
 from presence.agent.intake import Intake
 from presence.agent.journal import Journal, open_journal
-from presence.agent.link import Identity, Link
+from presence.agent.keys import STORED, Keys
+from presence.agent.ledger import Bounds
+from presence.agent.link import Identity, Link, Listener
+from presence.agent.outage import Unwritable
 from presence.agent.reporter import Reporter
 from presence.agent.seen import SEEN, Seen
 from presence.agent.settings import AgentSettings
@@ -31,8 +36,7 @@ log = get_logger(__name__)
 CREDIT = 512
 """Fires that the control plane may send ahead of our answers: enough to fill a commit, little memory."""
 TIDY_EVERY = 60.0
-MEMORY = (24 * 3600 + 60) * 1000
-"""How much longer than its greatest age a delivered id is remembered: lease and a day, in milliseconds."""
+"""Seconds between two looks at what is old in the journal. What was erased is in no file any more by then."""
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -66,30 +70,36 @@ async def _run(settings: AgentSettings) -> None:
     stop, hurry = _stop_events()
     clock = SystemClock()
     path, retry, policy = settings.journal.location(), settings.retry.policy(), settings.egress.policy()
+    limits = settings.journal
     targets = Targets(settings)
     backlog = Backlog(settings.delivery.max_in_flight, host_limits(targets), settings.delivery.rate)
     async with (
-        open_journal(path, clock, settings.journal.max_deliveries, retry.max_attempts, backlog) as journal,
+        open_journal(path, clock, Bounds(limits.max_deliveries, limits.max_remembered, retry), backlog) as journal,
         Http(policy, clock, settings.delivery.max_response_bytes, settings.delivery.max_header_bytes) as http,
     ):
-        identity = Identity(journal.instance, journal.next_epoch, journal.meet, journal.held)
-        link = Link(settings.control_plane, identity, clock, CREDIT, on_ready=journal.settled.set)
         deliver = Deliver(http, targets, retry, clock)
-        intake = Intake(link, journal, retry.deadline)
         seen = Seen(path.with_name(SEEN), AttemptLog())
         worker = Worker(
             journal, deliver, settings.delivery.max_in_flight, seen if policy.mode == "observe" else AttemptLog()
         )
+        identity = Identity(journal.instance, str(uuid4()), journal.next_epoch, journal.meet, journal.held)
+        keys = Keys(settings.control_plane, path.with_name(STORED))
+        listener = Listener(ready=journal.settled.set, reconciling=worker.hold_back)
+        link = Link(settings.control_plane, identity, keys, clock, CREDIT, listener)
+        intake = Intake(link, journal, retry.deadline)
         reporter = Reporter(link, journal)
         held, _ = await journal.held()
         log.info("started", version=__version__, instance=journal.instance, journal=str(path), held=len(held))
         _warn_of_policy(policy)
-        _warn_of_readers(settings.control_plane.credential_file())
+        for secret in settings.control_plane.secret_files():
+            _warn_of_readers(secret)
         notify("READY=1", "STATUS=running")
         async with asyncio.TaskGroup() as stages:
+            # The link is the first to run: it holds the worker back until it was heard what is no longer the agent's.
+            linking = stages.create_task(link.run(), name="link")
             working = stages.create_task(worker.run(), name="worker")
             others = [
-                stages.create_task(link.run(), name="link"),
+                linking,
                 stages.create_task(intake.run(), name="intake"),
                 stages.create_task(reporter.run(), name="reporter"),
                 stages.create_task(_tidy(journal, int(settings.journal.retention * 1000)), name="tidy"),
@@ -128,10 +138,8 @@ async def _within(seconds: float, hurry: asyncio.Event, finish: Coroutine[Any, A
 async def _tidy(journal: Journal, retention: int) -> None:
     """Ends what became too old while it waited, and forgets what is old and done."""
     while True:
-        while await journal.expire() == 1000:
-            pass
-        while await journal.prune(retention, MEMORY) == 1000:
-            pass
+        with suppress(Unwritable):
+            await journal.tidy(retention)
         await asyncio.sleep(TIDY_EVERY)
 
 
@@ -142,9 +150,9 @@ def _warn_of_policy(policy: EgressPolicy) -> None:
         log.warning("egress.mode is observe: what only the default would refuse is sent", default=policy.default)
 
 
-def _warn_of_readers(key_file: Path | None) -> None:
-    if key_file is not None and key_file.exists() and key_file.stat().st_mode & 0o077:
-        log.warning("the key file can be read by others; give it mode 0600", file=str(key_file))
+def _warn_of_readers(secret: Path) -> None:
+    if secret.exists() and secret.stat().st_mode & 0o077:
+        log.warning("a file with a secret can be read by others; give it mode 0600", file=str(secret))
 
 
 def _stop_events() -> tuple[asyncio.Event, asyncio.Event]:

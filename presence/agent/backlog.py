@@ -160,6 +160,13 @@ class Backlog:
             self._place(host, now)
         return after if after.state is not before.state else None
 
+    def put_back(self, id: str, now: int) -> None:
+        """What was taken could not start: it waits as before."""
+        host, first = self._started[id]
+        self.finished(id, now, None)
+        if id not in self._entries:
+            self.add(id, host.name, now, first=first)
+
     def next_due(self, now: int) -> int | None:
         """How long until `take` may give something; None: not before `add` or `finished`."""
         if len(self._started) >= self._most:

@@ -5,16 +5,20 @@ four times the throughput. Items for the same call are handed to it together, so
 with one statement: each statement costs two changes of the interpreter's lock between the threads.
 A caller is resumed only after the commit: what it was told is on the disk.
 A group is undone as a whole: a call that raises is a defect, and every caller of its group hears of it.
+A disk that takes nothing is none: who insists waits in memory and is tried again (see `outage`).
 A cancelled caller does not cancel its item; treat that as unknown and look it up by id.
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from presence.agent.outage import Outage, Unwritable
 from presence.errors import JournalError
 
 Item = TypeVar("Item")
@@ -26,43 +30,67 @@ GROUP = 1000
 BUSY, LINGER = 8, 0.004
 """After a group of so many items the next one is gathered for so many seconds."""
 
+_MAY_PASS = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
+    }
+)  # fmt: skip
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 _Entry = tuple[Call[Any, Any], Any, asyncio.Future[Any]]
 
 
+class Book(Protocol):
+    """What accompanies each group: called in the thread."""
+
+    def begin(self) -> None:
+        """A group begins."""
+
+    def keep(self, db: sqlite3.Connection) -> None:
+        """The group has written and is about to be committed."""
+
+    def undo(self) -> None:
+        """The group was undone."""
+
+
+class _Done(NamedTuple):
+    """What became of a group. `wrote`: it changed something."""
+
+    results: list[Any] | Exception
+    wrote: bool
+
+
 class Commits:
-    """Runs calls on the connection, one group at a time; the calls of a group in the order of their first item.
+    """Runs calls on the connection, one group at a time; the calls of a group in the order of their first item."""
 
-    `before_commit` is the last call of each group that wrote, `after_rollback` follows a group that was undone.
-    """
-
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        before_commit: Callable[[sqlite3.Connection], None],
-        after_rollback: Callable[[sqlite3.Connection], None],
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, book: Book, outage: Outage) -> None:
         self._connection = connection
-        self._before_commit = before_commit
-        self._after_rollback = after_rollback
+        self._book = book
+        self._outage = outage
         self._waiting: list[_Entry] = []
         self._busy = False
-        self._groups: queue.SimpleQueue[list[_Entry] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run_all, name="journal", daemon=True)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     async def close(self) -> None:
-        """Commits what was submitted, then ends the thread and closes the connection."""
+        """Commits what was submitted, as far as it can be written; then ends the thread and closes the connection."""
         while self._waiting or self._busy:
-            await self.submit(_nothing, None)
-        self._groups.put(None)
+            with contextlib.suppress(Exception):  # who submitted hears of it
+                await self.submit(_nothing, None)
+        self._work.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
 
     async def submit(self, call: Call[Item, Result], item: Item) -> Result:
-        """The call's result for the item, once it is committed. Raises what its group raised, or JournalError."""
+        """The call's result for the item, once it is committed. Raises what its group raised, or JournalError.
+
+        Unwritable: nothing was written, but that may pass.
+        """
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append((call, item, future))
         if not self._busy:
@@ -71,39 +99,67 @@ class Commits:
             self._loop.call_soon(self._hand_over)
         return await future
 
+    async def insist(self, call: Call[Item, Result], item: Item) -> Result:
+        """As `submit`, but tried until it is written: for what must not be lost while the process lives."""
+        while True:
+            await self._outage.next_try()
+            with contextlib.suppress(Unwritable):
+                return await self.submit(call, item)
+
+    async def read(self, call: Call[Item, Result], item: Item) -> Result:
+        """As `submit`, for a call that writes nothing: it is not kept from reading by a disk that takes nothing."""
+        while True:
+            with contextlib.suppress(Unwritable):
+                return await self.submit(call, item)
+            await self._outage.next_try()
+
+    async def alone(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
+        """The call's result; it runs between two groups, outside of a transaction. Raises JournalError."""
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._work.put(partial(self._run_alone, call, future))
+        return await future
+
     def _hand_over(self) -> None:
         group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
         self._busy = bool(group)
         if group:
-            self._groups.put(group)
+            self._work.put(partial(self._run_group, group))
 
-    def _work(self) -> None:
-        while (group := self._groups.get()) is not None:
-            try:
-                results: list[Any] | Exception = self._commit(group)
-            except Exception as error:  # noqa: BLE001 - handed to the callers, whose exception it is
-                results = error
-            self._loop.call_soon_threadsafe(self._resume, group, results)
+    def _run_all(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
 
-    def _commit(self, group: list[_Entry]) -> list[Any]:
+    def _run_alone(self, call: Callable[[sqlite3.Connection], Any], future: asyncio.Future[Any]) -> None:
+        try:
+            done = _Done([call(self._connection)], wrote=False)
+        except Exception as error:  # noqa: BLE001 - handed to the caller, whose exception it is
+            done = _Done(_explained(error), wrote=False)
+        self._loop.call_soon_threadsafe(_resolve, [future], done.results)
+
+    def _run_group(self, group: list[_Entry]) -> None:
+        self._book.begin()
+        try:
+            done = self._commit(group)
+        except Exception as error:  # noqa: BLE001 - handed to the callers, whose exception it is
+            # A transaction that cannot be undone by word is undone by the next BEGIN, or by the end of the process.
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+            self._book.undo()
+            done = _Done(_explained(error), wrote=False)
+        self._loop.call_soon_threadsafe(self._resume, group, done)
+
+    def _commit(self, group: list[_Entry]) -> _Done:
         """The results in the order of the group's entries."""
         connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            written = connection.total_changes
-            results = self._run(group)
-            if connection.total_changes != written:
-                self._before_commit(connection)
-            connection.execute("COMMIT")
-        except BaseException as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._after_rollback(connection)
-            if isinstance(error, sqlite3.Error):
-                text = f"the journal cannot be written: {error}; check the disk's space and permissions"
-                raise JournalError(text) from error
-            raise
-        return results
+        connection.execute("BEGIN IMMEDIATE")
+        before = connection.total_changes
+        results = self._run(group)
+        wrote = connection.total_changes != before
+        if wrote:
+            self._book.keep(connection)
+        connection.execute("COMMIT")
+        return _Done(results, wrote)
 
     def _run(self, group: list[_Entry]) -> list[Any]:
         places: dict[Call[Any, Any], list[int]] = {}
@@ -116,19 +172,46 @@ class Commits:
                 results[place] = answer
         return results
 
-    def _resume(self, group: list[_Entry], results: list[Any] | Exception) -> None:
+    def _resume(self, group: list[_Entry], done: _Done) -> None:
+        if isinstance(done.results, Unwritable):
+            self._outage.failed(done.results)
+        elif done.wrote:
+            self._outage.passed()
         if len(group) < BUSY:
             self._hand_over()
         else:
             # Under load a short wait makes groups larger, and each delivery cheaper.
             self._loop.call_later(LINGER, self._hand_over)
-        for index, (_, _, future) in enumerate(group):
-            if future.cancelled():
-                continue
-            if isinstance(results, Exception):
-                future.set_exception(results)
-            else:
-                future.set_result(results[index])
+        _resolve([future for _, _, future in group], done.results)
+
+
+def _resolve(futures: list[asyncio.Future[Any]], results: list[Any] | Exception) -> None:
+    for index, future in enumerate(futures):
+        if future.cancelled():
+            continue
+        if isinstance(results, Exception):
+            future.set_exception(results)
+        else:
+            future.set_result(results[index])
+
+
+def _explained(error: Exception) -> Exception:
+    """What the callers hear: what is wrong with the disk or the file, else the defect itself."""
+    if not isinstance(error, sqlite3.Error):
+        return error
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _MAY_PASS:
+        explained: JournalError = Unwritable(
+            f"the journal cannot be written: {error}; check the disk's space and permissions"
+        )
+    elif code in _DAMAGED:
+        explained = JournalError(
+            f"the journal is damaged: {error}; at the next start it is set aside, and what is readable is kept"
+        )
+    else:
+        explained = JournalError(f"the journal cannot be used: {error}")
+    explained.__cause__ = error
+    return explained
 
 
 def _nothing(_connection: sqlite3.Connection, items: Sequence[None]) -> Sequence[None]:

@@ -5,17 +5,18 @@ from typing import Any
 
 from presence.agent.journal import Journal
 from presence.agent.link import Command, Link
+from presence.agent.outage import Unwritable
+from presence.agent.tally import Full
 from presence.domain.delivery import FinalState
 from presence.domain.outcome import Reason
-from presence.errors import JournalError
 from presence.logs import get_logger
 from presence.protocol.codec import UnreadableFire
-from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Cancel, Fire, Release, Report
+from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Cancel, Fire, Reconciled, Release, Report
 
 log = get_logger(__name__)
 
 BATCH = 500
-DRAINING_RETRY, FULL_RETRY, FAILED_RETRY = 5_000, 30_000, 60_000
+DRAINING_RETRY, FULL_RETRY, FAILED_RETRY, MEMORY_RETRY = 5_000, 30_000, 60_000, 300_000
 """Milliseconds after which the control plane may offer again what was not taken."""
 
 
@@ -50,6 +51,8 @@ class Intake:
                     await self._journal.release(release.id, release.attempts)
             elif kind is Canary:
                 await self._echo(commands, session)
+            elif kind is Reconciled:
+                self._link.agreed(session)
             else:
                 self._refuse(commands, session)
 
@@ -58,24 +61,25 @@ class Intake:
             self._put_off(fires, session, "draining", DRAINING_RETRY)
             return
         try:
-            kept = await self._journal.accept(fires, self._deadline)
-        except JournalError as error:
-            log.error("fires not taken", count=len(fires), reason=str(error))
+            answers = await self._journal.accept(fires, self._deadline)
+        except Unwritable:
             self._put_off(fires, session, "journal_failed", FAILED_RETRY)
             return
-        for fire, is_kept in zip(fires, kept, strict=True):
-            if is_kept:
+        for fire, full in zip(fires, answers, strict=True):
+            if full is None:
                 self._link.say(Accepted(id=fire.id), session)
                 log.debug("accepted", delivery=fire.id, webhook=fire.webhook_id, type=fire.event)
-            else:
-                self._put_off([fire], session, "journal_full", FULL_RETRY)
+        for full in Full:
+            retry_in = MEMORY_RETRY if full is Full.MEMORY else FULL_RETRY
+            refused = [fire for fire, answer in zip(fires, answers, strict=True) if answer is full]
+            self._put_off(refused, session, full, retry_in)
 
     async def _echo(self, canaries: list[Canary], session: int) -> None:
         """Answers only once the journal has shown that it can be written: that is what `online` means."""
         try:
             await self._journal.accept([], self._deadline)
-        except JournalError as error:
-            log.error("canary not answered", reason=str(error))
+        except Unwritable:
+            log.debug("canary not answered")
             return
         for canary in canaries:
             self._link.say(CanaryEcho(nonce=canary.nonce), session)
@@ -88,6 +92,9 @@ class Intake:
             self._link.say(report, session)
 
     def _put_off(self, fires: list[Fire], session: int, reason: str, retry_in: int) -> None:
+        """Answers Busy; one line in the log for all. What is wrong with the journal says a line of its own."""
+        if fires:
+            line = log.debug if reason == "journal_failed" else log.warning
+            line("busy", reason=reason, deliveries=len(fires), retry_in_ms=retry_in)
         for fire in fires:
-            log.warning("busy", delivery=fire.id, reason=reason)
             self._link.say(Busy.model_validate({"id": fire.id, "reason": reason, "retry_in": retry_in}), session)

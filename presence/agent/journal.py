@@ -3,6 +3,11 @@
 What a method returned is on the disk: it survives SIGKILL and a power cut. The statements are `ledger`'s, the thread
 is `commits`'. What is pending is in memory, too, as `backlog`: it says what may start next without asking the
 disk, is filled from the journal when that is opened, and believed only after a claim: the journal is the truth.
+
+While the disk takes nothing (`pause` says for how long it is not even tried), `accept`, `claim` and `tidy` raise
+Unwritable: what they would begin is not begun. The other changes have happened already, or were asked for: they wait
+in memory until they are written. What only reads goes on. A file that is found to be damaged ends the daemon with
+JournalError; the next start keeps what is readable of it (see `salvage`).
 """
 
 import asyncio
@@ -14,14 +19,20 @@ from pathlib import Path
 from presence.agent.backlog import Backlog
 from presence.agent.commits import Commits
 from presence.agent.entries import Claimed, LogEntry, Settled, Waiting, host_of
-from presence.agent.journal_file import SQL, connect, explain
+from presence.agent.journal_file import SQL, explain, shrink
 from presence.agent.journal_time import JournalTime
-from presence.agent.ledger import Ledger
+from presence.agent.ledger import AT_ONCE, Bounds, Ledger
+from presence.agent.outage import Outage, Unwritable
+from presence.agent.salvage import open_sound
+from presence.agent.tally import Full
 from presence.clock import Clock
 from presence.domain.delivery import FinalState
 from presence.domain.outcome import Reason
 from presence.errors import JournalError
 from presence.protocol.messages import Fire
+
+EPOCHS = 1000
+"""Numbers for sessions that are reserved at once: a session can begin while the journal cannot be written."""
 
 
 class Journal:
@@ -31,63 +42,80 @@ class Journal:
     is in `attempted`: the deliveries whose first attempt was made and that wait for another, since `held` was asked.
     """
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, max_deliveries: int, backlog: Backlog) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, bounds: Bounds, backlog: Backlog) -> None:
         self.pending = asyncio.Event()
         self.settled = asyncio.Event()
         self.attempted: list[str] = []
         self.backlog = backlog
-        time = JournalTime(connection, clock)
-        self.now = time.now
-        self._ledger = Ledger(time, max_deliveries)
-        self._commits = Commits(connection, time.keep, self._ledger.count)
-        (self.instance,) = connection.execute(SQL["instance"]).fetchone()
-        self._ledger.count(connection)
+        self._time = JournalTime(connection, clock)
+        self.now = self._time.now
+        self._ledger = Ledger(self._time, bounds)
+        self._outage = Outage(on_over=self.pending.set)
+        self._commits = Commits(connection, self._ledger, self._outage)
+        self.instance: str
+        self._epoch: int
+        self.instance, self._epoch = connection.execute(SQL["instance"]).fetchone()
+        self._last_epoch = self._epoch
+
+    @property
+    def pause(self) -> float:
+        """Seconds until a disk that took nothing is tried again; 0: the journal can be written, as far as is known."""
+        return self._outage.pause
+
+    def holds(self, host: str) -> int:
+        """How many deliveries to that host have not ended."""
+        return self._ledger.tally.of(host)
 
     async def next_epoch(self) -> int:
         """A number greater than every one before it, for the next session of this instance."""
-        return await self._commits.submit(self._ledger.next_epoch, None)
+        if self._epoch == self._last_epoch:
+            self._last_epoch = await self._commits.insist(self._ledger.reserve_epochs, self._epoch + EPOCHS)
+        self._epoch += 1
+        return self._epoch
 
     async def meet(self, server_time: int) -> None:
         """The control plane's time, in milliseconds since the epoch: after a reboot it tells how long that took."""
-        await self._commits.submit(self._ledger.meet, server_time)
+        self._time.meet(server_time)
 
-    async def accept(self, fires: Sequence[Fire], deadline: int) -> list[bool]:
-        """Keeps the fires; for each whether it is kept (False: the journal is full).
+    async def accept(self, fires: Sequence[Fire], deadline: int) -> list[Full | None]:
+        """Keeps the fires; for each None, or what is full, so that it is not kept. Raises Unwritable.
 
         A fire that is here already is not attempted twice; if it was reported, it will be reported again; if it was
         cancelled, it is wanted again: another instance had it meanwhile.
         `deadline` is the local limit of age in milliseconds; the smaller of it and the fire's own wins.
-        An empty list proves that the journal can be written.
+        An empty list proves that the journal can be written: it is tried at once, whatever was before.
         """
-        order = self._ledger.order
-        kept = await self._commits.submit(self._ledger.accept, (fires, deadline))
+        if fires and self._outage.pause:
+            raise Unwritable("the journal cannot be written")
+        order = self._ledger.tally.order
+        answers = await self._commits.submit(self._ledger.accept, (fires, deadline))
         now = self.now()
-        for fire, is_kept in zip(fires, kept, strict=True):
-            if is_kept and fire.id not in self.backlog:
+        for fire, full in zip(fires, answers, strict=True):
+            if full is None and fire.id not in self.backlog:
                 self.backlog.add(fire.id, host_of(fire.uri), now, first=True)
         self.pending.set()
-        if self._ledger.order != order:
+        if self._ledger.tally.order != order:
             self.settled.set()
-        return kept
+        return answers
 
     async def claim(self, deliveries: Sequence[str]) -> list[Claimed]:
-        """Takes those for an attempt that are pending; those too old end as expired."""
-        order = self._ledger.order
+        """Takes those for an attempt that are pending; those too old end as expired. Raises Unwritable."""
+        order = self._ledger.tally.order
         claimed = await self._commits.submit(self._ledger.claim, deliveries)
-        if self._ledger.order != order:
+        if self._ledger.tally.order != order:
             self.settled.set()
         return claimed
 
     async def settle(self, claimed: Claimed, entry: LogEntry, state: FinalState, reason: Reason) -> None:
         """The delivery has ended with this attempt."""
         row = {"seq": claimed.seq, "state": state, "reason": reason, "entry": entry}
-        await self._commits.submit(self._ledger.settle, row)
+        await self._commits.insist(self._ledger.settle, (claimed.uri, row))
         self.settled.set()
 
     async def retry(self, claimed: Claimed, entry: LogEntry, delay: int) -> None:
         """The next attempt is due in `delay` milliseconds; a delivery that was cancelled meanwhile ends."""
         row = {"seq": claimed.seq, "delay": delay, "entry": entry}
-        if await self._commits.submit(self._ledger.retry, row):
+        if await self._commits.insist(self._ledger.retry, row):
             self.backlog.add(claimed.id, host_of(claimed.uri), self.now() + delay, first=False)
             if claimed.attempts == 1:
                 self.attempted.append(claimed.id)
@@ -96,12 +124,12 @@ class Journal:
 
     async def hold(self, claimed: Claimed, entry: LogEntry, reason: Reason) -> None:
         """The delivery waits for a person; one that was cancelled meanwhile ends."""
-        await self._commits.submit(self._ledger.hold, {"seq": claimed.seq, "reason": reason, "entry": entry})
+        await self._commits.insist(self._ledger.hold, {"seq": claimed.seq, "reason": reason, "entry": entry})
         self.settled.set()
 
     async def release(self, delivery: str, attempts: int) -> bool:
         """A held delivery with so many attempts is pending again; False if there is none."""
-        uri = await self._commits.submit(self._ledger.release, (delivery, attempts))
+        uri = await self._commits.insist(self._ledger.release, (delivery, attempts))
         if uri is None:
             return False
         self.backlog.add(delivery, host_of(uri), self.now(), first=False)
@@ -109,18 +137,27 @@ class Journal:
         return True
 
     async def cancel(self, deliveries: Sequence[str]) -> None:
-        """Prevents the next attempts; one that is under way goes on, and its outcome is the truth."""
-        await self._commits.submit(self._ledger.cancel, deliveries)
+        """Prevents the next attempts, at once; one that is under way goes on, and its outcome is the truth."""
         for delivery in deliveries:
             self.backlog.discard(delivery)
+        await self._commits.insist(self._ledger.cancel, deliveries)
         self.settled.set()
 
-    async def expire(self) -> int:
-        """Ends up to 1,000 deliveries that wait and are too old; how many."""
-        ended = await self._commits.submit(self._ledger.expire, None)
-        if ended:
-            self.settled.set()
-        return ended
+    async def tidy(self, retention: int) -> None:
+        """Ends what became too old while it waited; erases and forgets what is old and done. Raises Unwritable.
+
+        Of a delivery that was reported `retention` milliseconds ago only its id, its end and its times stay, until
+        nobody can fire it any more. Afterwards nothing that was erased is in the journal's files.
+        """
+        expired = [""]
+        while expired:
+            expired = await self._commits.submit(self._ledger.expire, AT_ONCE)
+            for delivery in expired:
+                self.backlog.discard(delivery)
+                self.settled.set()
+        while await self._commits.submit(self._ledger.tidy, retention):
+            pass
+        await self._commits.alone(shrink)
 
     async def held(self) -> tuple[list[str], set[str]]:
         """Ids of all deliveries that the control plane does not know the end of, oldest first; which had no attempt.
@@ -128,46 +165,44 @@ class Journal:
         One whose first attempt is under way has had none: its end is reported, held, or in `attempted`.
         """
         self.attempted.clear()
-        return await self._commits.submit(self._ledger.held, None)
+        return await self._commits.read(self._ledger.held, None)
 
     async def waiting(self, after: int, limit: int) -> list[Waiting]:
         """Deliveries that wait for a person, in the order in which they were held, after that order."""
-        return await self._commits.submit(self._ledger.waiting, (after, limit))
+        return await self._commits.read(self._ledger.waiting, (after, limit))
 
     async def unreported(self, after: int, limit: int) -> list[Settled]:
         """Ended deliveries without acknowledged report, in the order in which they ended, after that order."""
-        return await self._commits.submit(self._ledger.unreported, (after, limit))
+        return await self._commits.read(self._ledger.unreported, (after, limit))
 
     async def mark_reported(self, deliveries: Sequence[str]) -> None:
-        """The control plane has acknowledged these; only their ids are remembered, to drop repeats."""
-        await self._commits.submit(self._ledger.mark_reported, deliveries)
+        """The control plane has acknowledged these; in time only their ids are remembered, to drop repeats."""
+        await self._commits.insist(self._ledger.mark_reported, deliveries)
 
-    async def prune(self, retention: int, memory: int) -> int:
-        """Forgets up to 1,000 deliveries reported `retention` and expired `memory` milliseconds ago; how many."""
-        return await self._commits.submit(self._ledger.prune, (retention, memory))
-
-    def _recover(self, db: sqlite3.Connection, max_attempts: int) -> None:
+    def _recover(self, db: sqlite3.Connection) -> None:
+        self._ledger.count(db)
+        self._last_epoch += EPOCHS
         db.execute("BEGIN IMMEDIATE")
-        self._ledger.recover(db, max_attempts)
+        self._ledger.recover(db)
+        self._ledger.reserve_epochs(db, [self._last_epoch])
+        self._time.keep(db)
         db.execute("COMMIT")
+        shrink(db)
         for delivery, uri, due_at, attempts in self._ledger.pending(db):
             self.backlog.add(delivery, host_of(uri), due_at, first=attempts == 0)
 
 
 @asynccontextmanager
-async def open_journal(
-    path: Path, clock: Clock, max_deliveries: int, max_attempts: int, backlog: Backlog
-) -> AsyncIterator[Journal]:
-    """Opens or creates the journal at `path`, for this process alone.
+async def open_journal(path: Path, clock: Clock, bounds: Bounds, backlog: Backlog) -> AsyncIterator[Journal]:
+    """Opens or creates the journal at `path`, for this process alone; of a damaged one what is readable is kept.
 
     Attempts that a crash interrupted become pending again (or held, where the webhook says so), with an `interrupted`
-    entry in their log: the target may have got the request. The bounds are those of the settings. Raises
-    JournalError where the file cannot be used.
+    entry in their log: the target may have got the request. Raises JournalError where the file cannot be used.
     """
     try:
-        connection = connect(path, clock)
-        journal = Journal(connection, clock, max_deliveries, backlog)
-        journal._recover(connection, max_attempts)
+        connection = open_sound(path, clock)
+        journal = Journal(connection, clock, bounds, backlog)
+        journal._recover(connection)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(explain(path, error)) from None
     journal._commits.start()

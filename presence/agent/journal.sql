@@ -1,7 +1,9 @@
 -- The journal of the agent: schema and every statement that the journal runs, by name.
 -- Times are milliseconds of the journal's own time, which never goes back (see journal_time.py).
+-- 'schema N' makes version N of the file out of version N-1. Columns are only ever added, at the end: salvage.py counts
+-- on it.
 
--- name: schema
+-- name: schema 1
 CREATE TABLE journal (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
     instance    TEXT    NOT NULL,
@@ -16,17 +18,18 @@ CREATE TABLE journal (
 CREATE TABLE delivery (
     seq           INTEGER PRIMARY KEY,
     id            TEXT    NOT NULL UNIQUE,
-    webhook_id    TEXT    NOT NULL,
-    event         TEXT    NOT NULL,
-    subject_id    TEXT    NOT NULL,
-    uri           TEXT    NOT NULL,
-    method        TEXT    NOT NULL,
+    webhook_id    TEXT,
+    event         TEXT,
+    subject_id    TEXT,
+    uri           TEXT,
+    method        TEXT,
     body          TEXT,
     content_type  TEXT,
     authorization TEXT,
     on_unknown    TEXT    NOT NULL CHECK (on_unknown IN ('fire', 'hold')),
     born_at       INTEGER NOT NULL,
     expires_at    INTEGER NOT NULL,
+    forget_at     INTEGER NOT NULL,
     accepted_at   INTEGER NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN (
                       'pending', 'delivering', 'held',
@@ -42,41 +45,52 @@ CREATE TABLE delivery (
     CHECK ((state IN ('succeeded', 'failed', 'refused', 'expired', 'cancelled'))
            = (settled_at IS NOT NULL AND settled_order IS NOT NULL AND reason IS NOT NULL)),
     CHECK (reported_at IS NULL OR settled_at IS NOT NULL),
-    CHECK (authorization IS NULL OR settled_at IS NULL)
+    CHECK (authorization IS NULL OR settled_at IS NULL),
+    CHECK (settled_at IS NOT NULL OR (webhook_id IS NOT NULL AND event IS NOT NULL AND subject_id IS NOT NULL
+                                      AND uri IS NOT NULL AND method IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX delivery_waiting ON delivery (settled_order) WHERE state = 'held';
 CREATE INDEX delivery_unreported ON delivery (settled_order) WHERE reported_at IS NULL AND settled_at IS NOT NULL;
 CREATE INDEX delivery_held ON delivery (seq) WHERE reported_at IS NULL;
-CREATE INDEX delivery_reported ON delivery (reported_at) WHERE reported_at IS NOT NULL;
+CREATE INDEX delivery_detailed ON delivery (reported_at) WHERE reported_at IS NOT NULL AND uri IS NOT NULL;
+CREATE INDEX delivery_remembered ON delivery (forget_at) WHERE reported_at IS NOT NULL AND uri IS NULL;
 
 -- name: create
 INSERT INTO journal (one, instance, epoch, boot_id, elapsed, now) VALUES (1, ?, 0, ?, ?, 0);
 
 -- name: instance
-SELECT instance FROM journal;
+SELECT instance, epoch FROM journal;
 
 -- name: time
 SELECT boot_id, elapsed, now, server_time, server_at FROM journal;
 
 -- name: keep_time
-UPDATE journal SET boot_id = ?, elapsed = ?, now = ?;
+UPDATE journal SET boot_id = ?, elapsed = ?, now = ?, server_time = ?, server_at = ?;
 
--- name: meet
-UPDATE journal SET server_time = ?, server_at = ?;
+-- name: reserve_epochs
+UPDATE journal SET epoch = ?;
 
--- name: next_epoch
-UPDATE journal SET epoch = epoch + 1 RETURNING epoch;
+-- name: skip_epochs
+UPDATE journal SET epoch = epoch + ?;
+
+-- name: not_before
+UPDATE journal SET now = (SELECT coalesce(max(accepted_at), 0) FROM delivery), boot_id = '';
 
 -- name: counts
-SELECT (SELECT count(*) FROM delivery WHERE reported_at IS NULL AND settled_at IS NULL),
-       (SELECT coalesce(max(settled_order), 0) FROM delivery);
+SELECT (SELECT count(*) FROM delivery), (SELECT coalesce(max(settled_order), 0) FROM delivery);
+
+-- name: unsettled
+SELECT uri, count(*) FROM delivery WHERE reported_at IS NULL AND settled_at IS NULL GROUP BY uri;
+
+-- name: here
+SELECT id FROM delivery WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: accept
 INSERT INTO delivery (id, webhook_id, event, subject_id, uri, method, body, content_type, authorization, on_unknown,
-                      born_at, expires_at, accepted_at, state, due_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
-ON CONFLICT (id) DO NOTHING;
+                      born_at, expires_at, forget_at, accepted_at, state, due_at)
+VALUES (:id, :webhook_id, :event, :subject_id, :uri, :method, :body, :content_type, :authorization, :on_unknown,
+        :born_at, :expires_at, :forget_at, :now, 'pending', :now);
 
 -- name: claim
 UPDATE delivery SET state = 'delivering', attempts = attempts + 1
@@ -88,8 +102,19 @@ RETURNING seq, id, webhook_id, event, subject_id, uri, method, body, content_typ
 SELECT id, uri, due_at, attempts FROM delivery WHERE reported_at IS NULL AND state = 'pending' ORDER BY due_at;
 
 -- name: too_old
-SELECT seq, state FROM delivery
-WHERE reported_at IS NULL AND state IN ('pending', 'held') AND expires_at <= ? LIMIT 1000;
+SELECT seq, id, state FROM delivery
+WHERE reported_at IS NULL AND state IN ('pending', 'held') AND expires_at <= ? LIMIT ?;
+
+-- name: too_old_of
+SELECT seq, id, state FROM delivery
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND expires_at <= ?;
+
+-- name: clamp_delays
+UPDATE delivery SET due_at = :latest WHERE reported_at IS NULL AND state = 'pending' AND due_at > :latest;
+
+-- name: mend_logs
+UPDATE delivery SET log = '[]'
+WHERE reported_at IS NULL AND CASE WHEN json_valid(log) THEN json_type(log) <> 'array' ELSE 1 END;
 
 -- name: settle
 UPDATE delivery
@@ -131,13 +156,14 @@ WHERE id = ? AND state = 'held' AND attempts = ?
 RETURNING uri;
 
 -- name: end
-UPDATE delivery SET state = ?, reason = ?, settled_order = ?, settled_at = ?, authorization = NULL WHERE seq = ? AND state = ?;
+UPDATE delivery SET state = ?, reason = ?, settled_order = ?, settled_at = ?, authorization = NULL
+WHERE seq = ? AND state = ? RETURNING uri;
 
 -- name: cancel
 UPDATE delivery SET cancelling = 1 WHERE id = ? AND settled_at IS NULL RETURNING seq, state;
 
 -- name: delivering
-SELECT seq, attempts, on_unknown FROM delivery WHERE reported_at IS NULL AND state = 'delivering';
+SELECT seq, attempts, on_unknown, uri FROM delivery WHERE reported_at IS NULL AND state = 'delivering';
 
 -- name: held
 SELECT id, settled_at IS NULL AND attempts = (state = 'delivering') FROM delivery
@@ -159,16 +185,28 @@ UPDATE delivery SET cancelling = 0 WHERE id = ? AND settled_at IS NULL;
 
 -- name: revive
 UPDATE delivery
-SET state = 'pending', cancelling = 0, authorization = :authorization, born_at = :born_at, expires_at = :expires_at, accepted_at = :now, due_at = :now,
-    attempts = 0, log = '[]', reason = NULL, settled_order = NULL, settled_at = NULL, reported_at = NULL
+SET webhook_id = :webhook_id, event = :event, subject_id = :subject_id, uri = :uri, method = :method, body = :body,
+    content_type = :content_type, authorization = :authorization, on_unknown = :on_unknown, born_at = :born_at,
+    expires_at = :expires_at, forget_at = :forget_at, accepted_at = :now, due_at = :now,
+    state = 'pending', cancelling = 0, attempts = 0, log = '[]', reason = NULL, settled_order = NULL,
+    settled_at = NULL, reported_at = NULL
 WHERE id = :id AND state = 'cancelled';
 
 -- name: mark_reported
 UPDATE delivery SET reported_at = ?
 WHERE id IN (SELECT value FROM json_each(?)) AND reported_at IS NULL AND settled_at IS NOT NULL;
 
--- name: prune
+-- name: erase
+UPDATE delivery
+SET webhook_id = NULL, event = NULL, subject_id = NULL, uri = NULL, method = NULL, body = NULL, content_type = NULL,
+    log = '[]'
+WHERE seq IN (
+    SELECT seq FROM delivery
+    WHERE reported_at IS NOT NULL AND uri IS NOT NULL AND reported_at < ?
+    ORDER BY reported_at LIMIT ?);
+
+-- name: forget
 DELETE FROM delivery WHERE seq IN (
     SELECT seq FROM delivery
-    WHERE reported_at < ? AND expires_at < ?
-    ORDER BY reported_at LIMIT 1000);
+    WHERE reported_at IS NOT NULL AND uri IS NULL AND forget_at < ?
+    ORDER BY forget_at LIMIT ?);

@@ -6,20 +6,29 @@ statement of journal.sql.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from presence.agent.entries import Claimed, LogEntry, Settled, Waiting
+from presence.agent.entries import Claimed, LogEntry, Settled, Waiting, host_of
 from presence.agent.journal_file import SQL
 from presence.agent.journal_time import JournalTime
+from presence.agent.tally import Full, Tally
 from presence.domain.delivery import FinalState, JournalState
 from presence.domain.outcome import Fault, Phase, Reason, TransportFailure, hint_of
+from presence.domain.retry import CERTIFICATE_WAIT, LONGEST_RETRY_AFTER, RetryPolicy
 from presence.domain.webhook import OnUnknown
 from presence.protocol.messages import Fire
 
 LOG_LENGTH = 20
 """Attempts whose record is kept: the first and the latest."""
+AT_ONCE = 1000
+"""Deliveries that one call ends, erases or forgets at the most."""
+LONGEST_MAX_AGE = 30 * 86_400_000
+"""The greatest `max_age` that a webhook can have, in milliseconds."""
+MEMORY = 25 * 3_600_000
+"""How much longer a delivered id is remembered, in milliseconds: a day, the lease (a minute), and some."""
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
 _CUT = TransportFailure(Phase.FIRST_BYTE, Fault.INTERRUPTED, sent=True)
@@ -34,98 +43,124 @@ class Pending(NamedTuple):
     attempts: int
 
 
-class Ledger:
-    """`unsettled` counts what has not ended, `order` what has: the next one to end gets the next number."""
+class Bounds(NamedTuple):
+    """What the settings say. `max_remembered`: deliveries that have not ended and those whose ids are remembered."""
 
-    def __init__(self, time: JournalTime, max_deliveries: int) -> None:
+    max_deliveries: int
+    max_remembered: int
+    retry: RetryPolicy
+
+
+class Ledger:
+    """`tally` counts what is here; the next delivery to end gets the number after its `order`."""
+
+    def __init__(self, time: JournalTime, bounds: Bounds) -> None:
         self._time = time
         self._now = time.now
-        self._max_deliveries = max_deliveries
-        self.unsettled = 0
-        self.order = 0
+        self._bounds = bounds
+        self.tally = Tally(bounds.max_deliveries, bounds.max_remembered)
+
+    def begin(self) -> None:
+        self.tally.begin()
+
+    def keep(self, db: sqlite3.Connection) -> None:
+        self._time.keep(db)
+
+    def undo(self) -> None:
+        self.tally.undo()
 
     def count(self, db: sqlite3.Connection) -> None:
-        self.unsettled, self.order = db.execute(SQL["counts"]).fetchone()
+        """Counts anew what is here; at the opening."""
+        hosts: Counter[str] = Counter()
+        for uri, number in db.execute(SQL["unsettled"]):
+            hosts[host_of(uri)] += number
+        self.tally.set(hosts, *db.execute(SQL["counts"]).fetchone())
 
-    def next_epoch(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
-        return [int(db.execute(SQL["next_epoch"]).fetchone()[0]) for _ in asked]
+    def reserve_epochs(self, db: sqlite3.Connection, epochs: Sequence[int]) -> Sequence[int]:
+        db.execute(SQL["reserve_epochs"], (max(epochs),))
+        return epochs
 
-    def meet(self, db: sqlite3.Connection, times: Sequence[int]) -> Sequence[int]:
-        for server_time in times:
-            self._time.meet(db, server_time)
-        return times
-
-    def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[bool]]:
+    def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[Full | None]]:
         self._time.keep(db)
-        return [self._keep_all(db, fires, deadline) for fires, deadline in batches]
+        return [self._take(db, fires, deadline) if fires else [] for fires, deadline in batches]
 
-    def _keep_all(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[bool]:
-        if self.unsettled + len(fires) > self._max_deliveries:
-            return [self._keep(db, fire, deadline) for fire in fires]
-        before = db.total_changes
-        db.executemany(SQL["accept"], [self._row(fire, deadline) for fire in fires])
-        new = db.total_changes - before
-        self.unsettled += new
-        return [True] * len(fires) if new == len(fires) else [self._take_again(db, fire, deadline) for fire in fires]
+    def _take(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[Full | None]:
+        """What is here already is answered as kept, whatever is full."""
+        here = {id for (id,) in db.execute(SQL["here"], (_json([fire.id for fire in fires]),))}
+        answers: list[Full | None] = []
+        rows = []
+        for fire in fires:
+            full = None
+            if fire.id in here:
+                self._take_again(db, fire, deadline)
+            else:
+                host = host_of(fire.uri)
+                full = self.tally.full(host)
+                if full is None:
+                    here.add(fire.id)
+                    self.tally.began(host)
+                    rows.append(self._row(fire, deadline))
+            answers.append(full)
+        db.executemany(SQL["accept"], rows)
+        self.tally.rows += len(rows)
+        return answers
 
-    def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
-        if self.unsettled < self._max_deliveries and db.execute(SQL["accept"], self._row(fire, deadline)).rowcount:
-            self.unsettled += 1
-            return True
-        return self._take_again(db, fire, deadline)
-
-    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
-        """Whether the delivery is here. What was reported is reported once more, what was cancelled is wanted again."""
+    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> None:
+        """What was reported is reported once more, what was cancelled is wanted again."""
         known = db.execute(SQL["known"], (fire.id,)).fetchone()
         if known is None:
-            return False
+            return  # twice in one batch
         state, reported_at = known
         if state == JournalState.CANCELLED:
-            born = self._now() - fire.age
-            times = {"born_at": born, "expires_at": born + min(fire.max_age, deadline), "now": self._now()}
-            db.execute(SQL["revive"], {**times, "id": fire.id, "authorization": fire.authorization})
-            self.unsettled += 1
+            db.execute(SQL["revive"], self._row(fire, deadline))
+            self.tally.began(host_of(fire.uri))
         elif reported_at is not None:
-            self.order += 1
-            db.execute(SQL["report_again"], (self.order, fire.id))
+            self.tally.order += 1
+            db.execute(SQL["report_again"], (self.tally.order, fire.id))
         else:
             db.execute(SQL["wanted"], (fire.id,))
-        return True
 
-    def _row(self, fire: Fire, deadline: int) -> tuple[str | int | None, ...]:
+    def _row(self, fire: Fire, deadline: int) -> dict[str, str | int | None]:
+        """The content of the fire, and the times that follow from it."""
         now = self._now()
         born = now - fire.age
-        return (
-            fire.id, fire.webhook_id, fire.event, fire.subject_id, fire.uri, fire.method, fire.body, fire.content_type,
-            fire.authorization, fire.on_unknown, born, born + min(fire.max_age, deadline), now, now,
-        )  # fmt: skip
+        remembered_from = max(now, born + min(fire.max_age, LONGEST_MAX_AGE))
+        return {
+            "id": fire.id, "webhook_id": fire.webhook_id, "event": fire.event, "subject_id": fire.subject_id,
+            "uri": fire.uri, "method": fire.method, "body": fire.body, "content_type": fire.content_type,
+            "authorization": fire.authorization, "on_unknown": fire.on_unknown, "born_at": born,
+            "expires_at": born + min(fire.max_age, deadline), "forget_at": remembered_from + MEMORY, "now": now,
+        }  # fmt: skip
 
     def claim(self, db: sqlite3.Connection, asked: Sequence[Sequence[str]]) -> list[list[Claimed]]:
         return [self._claim(db, ids) for ids in asked]
 
     def _claim(self, db: sqlite3.Connection, ids: Sequence[str]) -> list[Claimed]:
-        claimed = [Claimed._make(row) for row in db.execute(SQL["claim"], (_json(ids), self._now())).fetchall()]
+        asked = _json(ids)
+        claimed = [Claimed._make(row) for row in db.execute(SQL["claim"], (asked, self._now())).fetchall()]
         if len(claimed) < len(ids):
-            self._expire(db)
+            self._end_old(db, db.execute(SQL["too_old_of"], (asked, self._now())).fetchall())
         return claimed
 
-    def expire(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
-        return [self._expire(db) for _ in asked]
+    def expire(self, db: sqlite3.Connection, asked: Sequence[int]) -> list[list[str]]:
+        """Ends what waits and is too old, up to so many; their ids."""
+        return [self._end_old(db, db.execute(SQL["too_old"], (self._now(), most)).fetchall()) for most in asked]
 
-    def _expire(self, db: sqlite3.Connection) -> int:
-        """Ends what waits and is too old, up to 1,000; how many."""
-        old = db.execute(SQL["too_old"], (self._now(),)).fetchall()
-        for seq, state in old:
+    def _end_old(self, db: sqlite3.Connection, old: Sequence[tuple[int, str, str]]) -> list[str]:
+        for seq, _, state in old:
             self._end(db, seq, JournalState(state), FinalState.EXPIRED, Reason.TOO_OLD)
-        return len(old)
+        return [id for _, id, _ in old]
 
-    def settle(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
-        values = {"rows": _json(rows), "order": self.order + 1, "now": self._now(), "length": LOG_LENGTH}
+    def settle(self, db: sqlite3.Connection, ended: Sequence[tuple[str, LogEntry]]) -> list[None]:
+        """Each with its URI."""
+        rows = [row for _, row in ended]
+        values = {"rows": _json(rows), "order": self.tally.order + 1, "now": self._now(), "length": LOG_LENGTH}
         changed = db.execute(SQL["settle"], values).rowcount
         assert changed == len(rows), f"{len(rows) - changed} deliveries were settled, but were not being delivered"
-        self.order += len(rows)
-        self.unsettled -= len(rows)
-        return rows
+        self.tally.order += len(rows)
+        for uri, _ in ended:
+            self.tally.ended(host_of(uri))
+        return [None] * len(rows)
 
     def retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> list[bool]:
         """For each whether it waits again."""
@@ -134,8 +169,8 @@ class Ledger:
 
     def hold(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> list[bool]:
         """For each whether it is held."""
-        values = {"rows": _json(rows), "order": self.order + 1, "length": LOG_LENGTH}
-        self.order += len(rows)
+        values = {"rows": _json(rows), "order": self.tally.order + 1, "length": LOG_LENGTH}
+        self.tally.order += len(rows)
         return self._set_back(db, JournalState.HELD, SQL["hold"], values, rows)
 
     def _set_back(
@@ -165,10 +200,10 @@ class Ledger:
 
     def _end(self, db: sqlite3.Connection, seq: int, source: JournalState, state: FinalState, reason: Reason) -> None:
         """Ends what is not being delivered."""
-        self.order += 1
-        changed = db.execute(SQL["end"], (state, reason, self.order, self._now(), seq, source)).rowcount
-        assert changed == 1, f"delivery {seq} ends as {state}, but was not {source}"
-        self.unsettled -= 1
+        self.tally.order += 1
+        ended = db.execute(SQL["end"], (state, reason, self.tally.order, self._now(), seq, source)).fetchall()
+        assert len(ended) == 1, f"delivery {seq} ends as {state}, but was not {source}"
+        self.tally.ended(host_of(ended[0][0]))
 
     def held(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[tuple[list[str], set[str]]]:
         rows = db.execute(SQL["held"]).fetchall()
@@ -184,24 +219,40 @@ class Ledger:
         db.execute(SQL["mark_reported"], (self._now(), _json(list(chain.from_iterable(batches)))))
         return [None] * len(batches)
 
-    def prune(self, db: sqlite3.Connection, asked: Sequence[tuple[int, int]]) -> list[int]:
-        now = self._now()
-        return [db.execute(SQL["prune"], (now - retention, now - memory)).rowcount for retention, memory in asked]
+    def tidy(self, db: sqlite3.Connection, retentions: Sequence[int]) -> list[bool]:
+        """Erases and forgets some of what is old and done; for each whether there may be more.
 
-    def recover(self, db: sqlite3.Connection, max_attempts: int) -> None:
+        Nothing while nobody knows how long the host was off: what seems old by then is so for certain.
+        """
+        self._time.keep(db)
+        return [not self._time.in_doubt and self._tidy(db, retention) for retention in retentions]
+
+    def _tidy(self, db: sqlite3.Connection, retention: int) -> bool:
+        now = self._now()
+        erased = db.execute(SQL["erase"], (now - retention, AT_ONCE)).rowcount
+        forgotten = db.execute(SQL["forget"], (now, AT_ONCE)).rowcount
+        self.tally.rows -= forgotten
+        return AT_ONCE in (erased, forgotten)
+
+    def recover(self, db: sqlite3.Connection) -> None:
         """What was being delivered when the process died is tried again or held, with a true entry in its log.
 
-        Not without end: a delivery that has had its attempts has failed.
+        Not without end: a delivery that has had its attempts has failed. What is to wait longer than any backoff
+        does not, and a log that cannot be read begins anew.
         """
+        db.execute(SQL["mend_logs"])
         cut = {"at": self._now(), "took": 0, "phase": _CUT.phase, "fault": _CUT.fault, "hint": hint_of(_CUT)}
-        for seq, number, on_unknown in db.execute(SQL["delivering"]).fetchall():
+        retry = self._bounds.retry
+        for seq, number, on_unknown, uri in db.execute(SQL["delivering"]).fetchall():
             row = {"seq": seq, "entry": {"number": number, **cut, "unknown": True}}
             if on_unknown == OnUnknown.HOLD:
                 self.hold(db, [{**row, "reason": Reason.UNKNOWN}])
-            elif number < max_attempts:
+            elif number < retry.max_attempts:
                 self.retry(db, [{**row, "delay": 0}])
             else:
-                self.settle(db, [{**row, "state": FinalState.FAILED, "reason": Reason.ATTEMPTS_EXHAUSTED}])
+                self.settle(db, [(uri, {**row, "state": FinalState.FAILED, "reason": Reason.ATTEMPTS_EXHAUSTED})])
+        longest = max(retry.maximum, 2 * retry.initial, LONGEST_RETRY_AFTER, CERTIFICATE_WAIT)
+        db.execute(SQL["clamp_delays"], {"latest": self._now() + longest})
 
     def pending(self, db: sqlite3.Connection) -> Iterable[Pending]:
         return [Pending._make(row) for row in db.execute(SQL["pending"])]

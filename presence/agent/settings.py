@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -9,12 +10,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
+from presence.agent.files import NamedFiles
+from presence.agent.route import DIRECT, LinkProxy, from_environment, parse_setting
 from presence.agent.target_settings import InFlight, Rate, Seconds, Target
 from presence.configuration import Section, load
 from presence.domain.egress import EgressPolicy, parse_lifted
 from presence.domain.retry import RetryPolicy
 from presence.domain.rule import parse_rule
-from presence.domain.template import TemplateError, parse_template
+from presence.domain.template import TemplateError, UriTemplate, parse_template
 from presence.domain.webhook import Method
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
@@ -51,8 +54,8 @@ def state_directory() -> Path:
     return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
 
 
-def _host(url: str) -> str:
-    """The host of a usable control plane URL; the rules of a webhook's URI hold for it, too."""
+def _parsed(url: str) -> UriTemplate:
+    """A usable control plane URL; the rules of a webhook's URI hold for it, too."""
     scheme, separator, rest = url.partition("://")
     if scheme not in _SCHEMES or not separator:
         raise ValueError("not an address of a control plane")
@@ -62,12 +65,17 @@ def _host(url: str) -> str:
         raise ValueError(str(error)) from None
     if template.placeholders:
         raise ValueError("a placeholder has no place here")
-    return template.host
+    return template
 
 
 def _checked_url(url: str) -> str:
-    _host(url)
+    _parsed(url)
     return url
+
+
+def _checked_proxy(text: str) -> str:
+    parse_setting(text)
+    return text
 
 
 class ControlPlane(Section):
@@ -77,17 +85,27 @@ class ControlPlane(Section):
     key: SecretStr | None = None
     key_file: Path | None = None
     allow_plaintext: bool = False
+    proxy: Annotated[str, AfterValidator(_checked_proxy)] | None = Field(None, examples=["http://proxy.corp:3128"])
+    proxy_credentials_file: Path | None = Field(None, examples=["/etc/presence/proxy.credentials"])
+    ca_file: Path | None = Field(None, examples=["/etc/presence/corp-ca.pem"])
+    ca_directory: Path | None = Field(None, examples=["/etc/presence/authorities"])
+    client_cert: Path | None = Field(None, examples=["/etc/presence/client.pem"])
+    client_key: Path | None = Field(None, examples=["/etc/presence/client.key"])
 
     @model_validator(mode="after")
     def _check(self) -> "ControlPlane":
         plain = self.url is not None and _SCHEMES[urlsplit(self.url).scheme] == "ws"
-        if plain and not self.allow_plaintext and _host(self.url or "") not in _LOOPBACK_HOSTS:
+        if plain and not self.allow_plaintext and _parsed(self.url or "").host not in _LOOPBACK_HOSTS:
             raise ValueError(
                 "url is not encrypted, so the key would travel in clear; use wss://, or set"
                 " allow_plaintext = true if you accept that"
             )
         if self.key is not None and self.key_file is not None:
             raise ValueError("give either key or key_file, not both")
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("client_key is a key without a certificate; give client_cert, too")
+        if self.proxy_credentials_file is not None and self.proxy == DIRECT:
+            raise ValueError("proxy_credentials_file is set, but proxy says that there is none; remove one of them")
         return self
 
     def address(self) -> str:
@@ -100,6 +118,36 @@ class ControlPlane(Section):
         parts = urlsplit(self.url)
         path = parts.path if parts.path not in ("", "/") else AGENT_PATH
         return parts._replace(scheme=_SCHEMES[parts.scheme], path=path).geturl()
+
+    def endpoint(self) -> tuple[str, str, int]:
+        """The scheme, ws or wss, the host without brackets, and the port."""
+        parsed = _parsed(self.url or "")
+        return ("wss" if parsed.scheme == "https" else "ws"), parsed.host, parsed.port
+
+    def link_proxy(self) -> LinkProxy | None:
+        """The proxy on the way, as the settings or else the environment name it, read afresh with its credentials."""
+        scheme, host, port = self.endpoint()
+        try:
+            if self.proxy is None:
+                found = from_environment(os.environ, scheme == "wss", host, port)
+            else:
+                found = parse_setting(self.proxy)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        if found is None or found.credentials is not None or self.proxy_credentials_file is None:
+            return found
+        credentials = NamedFiles("control_plane").credentials("proxy_credentials_file", self.proxy_credentials_file)
+        return replace(found, credentials=credentials)
+
+    def secret_files(self) -> tuple[Path, ...]:
+        """The files that nobody else should be able to read."""
+        secrets = self.credential_file(), self.proxy_credentials_file, self.client_key
+        return tuple(file for file in secrets if file is not None)
+
+    def named_files(self) -> tuple[Path, ...]:
+        """The files whose change may mend a connection."""
+        public = self.ca_file, self.ca_directory, self.client_cert
+        return (*self.secret_files(), *(file for file in public if file is not None))
 
     def credential_file(self) -> Path | None:
         """The file that holds the key: the configured one, else systemd's credential; None if `key` is set."""
@@ -197,8 +245,15 @@ class Journal(Section):
     """The durable record. `retention` in seconds; `path` unset: `journal.db` in the state directory."""
 
     path: Path | None = None
-    retention: Seconds = 7 * 86_400.0
+    retention: Seconds = 86_400.0
     max_deliveries: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    max_remembered: Annotated[int, Field(ge=100, le=100_000_000)] = 1_000_000
+
+    @model_validator(mode="after")
+    def _check(self) -> "Journal":
+        if self.max_remembered < self.max_deliveries:
+            raise ValueError("max_remembered is less than max_deliveries; what waits is remembered, too")
+        return self
 
     def location(self) -> Path:
         return self.path or state_directory() / "journal.db"

@@ -13,6 +13,7 @@ from presence.agent.dial import Resolver
 from presence.agent.entries import Claimed, Settled
 from presence.agent.http import Http, Request
 from presence.agent.journal import open_journal
+from presence.agent.ledger import Bounds
 from presence.agent.settings import AgentSettings
 from presence.agent.targets import TargetOptions, Targets
 from presence.agent.worker import Observer, Worker, host_limits
@@ -94,7 +95,7 @@ async def fire(settings: AgentSettings, shot: Shot, observe: Observer) -> Settle
     limits = settings.delivery
     with TemporaryDirectory(prefix="presence-test-fire-") as directory:
         async with (
-            open_journal(Path(directory) / "journal.db", clock, 1, retry.max_attempts, backlog) as journal,
+            open_journal(Path(directory) / "journal.db", clock, Bounds(1, 1, retry), backlog) as journal,
             Http(settings.egress.policy(), clock, limits.max_response_bytes, limits.max_header_bytes) as http,
             asyncio.TaskGroup() as stages,
         ):

@@ -10,10 +10,20 @@ from presence.agent.backlog import HostLimits
 from presence.agent.deliver import Deliver
 from presence.agent.entries import Claimed, as_entry, host_of
 from presence.agent.journal import Journal
+from presence.agent.outage import Unwritable
 from presence.agent.targets import Targets
 from presence.domain.circuit import Circuit, CircuitState
 from presence.domain.delivery import FinalState
-from presence.domain.outcome import Attempt, Outcome, Refused, Response, TransportFailure, hint_of
+from presence.domain.outcome import (
+    CERTIFICATE_FAULTS,
+    Attempt,
+    Fault,
+    Outcome,
+    Refused,
+    Response,
+    TransportFailure,
+    hint_of,
+)
 from presence.domain.retry import Hold, RetryAfter, Settle, Step
 from presence.domain.template import TemplateError, parse_template
 from presence.logs import get_logger
@@ -25,6 +35,9 @@ IDLE = 60.0
 GREETED = 1000
 """Targets whose first success is worth a line at level info."""
 
+
+ANSWERED = CERTIFICATE_FAULTS | {Fault.MALFORMED_RESPONSE, Fault.HEADERS_TOO_LARGE}
+"""Faults that a host shows which is up: it says something, though nothing useful."""
 
 Observer = Callable[[Claimed, Attempt, Step], None]
 """Called after each attempt, once its outcome is in the journal."""
@@ -60,7 +73,8 @@ class Worker:
                 lanes.create_task(self._attempt_all(), name=f"worker-{number}")
             while not self._draining:
                 self._journal.pending.clear()
-                taken = [] if self._held_back else self._backlog.take(self._journal.now())
+                waits = self._held_back or self._journal.pause
+                taken = [] if waits else self._backlog.take(self._journal.now())
                 if taken:
                     await self._claim(taken)
                 else:
@@ -69,8 +83,16 @@ class Worker:
                 self._claimed.put_nowait(None)
 
     async def _claim(self, taken: list[str]) -> None:
-        """Hands to the lanes what the journal lets go; the rest was cancelled, is too old or has ended already."""
-        claimed = await self._journal.claim(taken)
+        """Hands to the lanes what the journal lets go; the rest was cancelled, is too old or has ended already.
+
+        Where the journal cannot be written nothing starts: an attempt that nobody knows of could be made for ever.
+        """
+        try:
+            claimed = await self._journal.claim(taken)
+        except Unwritable:
+            for id in taken:
+                self._backlog.put_back(id, self._journal.now())
+            return
         for delivery in claimed:
             self._claimed.put_nowait(delivery)
         if len(claimed) < len(taken):
@@ -78,10 +100,10 @@ class Worker:
                 self._backlog.finished(gone, self._journal.now(), None)
 
     async def _sleep(self) -> None:
-        """Until something is pending, an attempt ends, or the next one is due."""
+        """Until something is pending, an attempt ends, or the next one is due and the journal can be written."""
         due = None if self._held_back else self._backlog.next_due(self._journal.now())
         try:
-            async with asyncio.timeout(IDLE if due is None else min(IDLE, due / 1000)):
+            async with asyncio.timeout(IDLE if due is None else min(IDLE, max(due / 1000, self._journal.pause))):
                 await self._journal.pending.wait()
         except TimeoutError:
             pass
@@ -126,8 +148,8 @@ def _reached(outcome: Outcome) -> bool | None:
     match outcome:
         case Response():
             return True
-        case TransportFailure():
-            return False
+        case TransportFailure(_, fault):
+            return fault in ANSWERED
         case Refused():
             return None
     assert_never(outcome)
