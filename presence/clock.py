@@ -11,6 +11,9 @@ class Clock(Protocol):
     def elapsed(self) -> int:
         """Milliseconds since the host booted, suspend included; never goes back while it is up."""
 
+    def awake(self) -> int:
+        """Milliseconds that the host was awake since it booted: suspend excluded."""
+
     def wall(self) -> int:
         """Milliseconds since the Unix epoch, as the host believes; may jump either way."""
 
@@ -30,6 +33,9 @@ class SystemClock:
 
     def elapsed(self) -> int:
         return time.clock_gettime_ns(self._source) // 1_000_000
+
+    def awake(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
 
     def wall(self) -> int:
         return time.time_ns() // 1_000_000

@@ -194,7 +194,9 @@ async def _connect_any(addresses: Sequence[Address], port: int, progress: Progre
         progress.address = str(address)
         try:
             async with asyncio.timeout(progress.options.connect_timeout):
-                return await _connect(address, port)
+                return await connect(address, port)
+        except WrongPeer:
+            raise Stopped(Refused(Reason.DENIED_ALWAYS)) from None
         except TimeoutError:
             failure = TransportFailure(Phase.CONNECT, Fault.TIMEOUT)
         except ConnectionRefusedError:
@@ -206,37 +208,11 @@ async def _connect_any(addresses: Sequence[Address], port: int, progress: Progre
     raise Stopped(failure)
 
 
-async def _connect(address: Address, port: int) -> socket.socket:
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.IPPROTO_TCP)
-    try:
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(opened, (str(address), port))
-        if ipaddress.ip_address(opened.getpeername()[0]) != address:
-            raise Stopped(Refused(Reason.DENIED_ALWAYS))
-    except BaseException:
-        opened.close()
-        raise
-    return opened
-
-
 async def _tunnel(connected: socket.socket, proxy: Proxy, progress: Progress) -> None:
-    """Asks the proxy for a tunnel (RFC 9110 section 9.3.6)."""
     destination = progress.destination
-    authority = f"{bracketed(destination.host)}:{destination.port}"
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if proxy.authorization:
-        lines.append(f"Proxy-Authorization: {proxy.authorization}")
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(progress.options.connect_timeout):
-            await loop.sock_sendall(connected, "\r\n".join([*lines, "", ""]).encode("ascii"))
-            head = b""
-            while b"\r\n\r\n" not in head and len(head) < PROXY_HEAD:
-                received = await loop.sock_recv(connected, PROXY_HEAD)
-                if not received:
-                    break
-                head += received
+            head = await ask_tunnel(connected, destination.host, destination.port, proxy.authorization)
     except (OSError, TimeoutError) as error:
         connected.close()
         fault = Fault.TIMEOUT if isinstance(error, TimeoutError) else Fault.RESET
@@ -244,10 +220,56 @@ async def _tunnel(connected: socket.socket, proxy: Proxy, progress: Progress) ->
     except BaseException:
         connected.close()
         raise
-    # Bytes after the head would be taken for the target's; an honest proxy sends none before the client's.
-    if not (head.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) and head.endswith(b"\r\n\r\n")):
+    if not is_tunnel(head):
         connected.close()
         raise Stopped(TransportFailure(Phase.CONNECT, Fault.PROXY_REFUSED))
+
+
+class WrongPeer(OSError):
+    """The connected socket's peer is not the address that was asked for."""
+
+
+async def connect(address: Address, port: int) -> socket.socket:
+    """A socket that is connected to that very address. Raises OSError; the caller bounds it."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    opened = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.IPPROTO_TCP)
+    try:
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(opened, (str(address), port))
+        if ipaddress.ip_address(opened.getpeername()[0]) != address:
+            raise WrongPeer
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+async def ask_tunnel(connected: socket.socket, host: str, port: int, authorization: str | None) -> bytes:
+    """Asks the proxy for a tunnel (RFC 9110 section 9.3.6); what it answered. Raises OSError; the caller bounds it.
+
+    `authorization` is the value of `Proxy-Authorization`.
+    """
+    authority = f"{bracketed(host)}:{port}"
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if authorization:
+        lines.append(f"Proxy-Authorization: {authorization}")
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connected, "\r\n".join([*lines, "", ""]).encode("ascii"))
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < PROXY_HEAD:
+        received = await loop.sock_recv(connected, PROXY_HEAD)
+        if not received:
+            break
+        head += received
+    return head
+
+
+def is_tunnel(head: bytes) -> bool:
+    """Whether the proxy's answer opens the tunnel.
+
+    Bytes after the head would be taken for the target's; an honest proxy sends none before the client's.
+    """
+    return head.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) and head.endswith(b"\r\n\r\n")
 
 
 @lru_cache(maxsize=4096)

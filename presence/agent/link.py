@@ -1,32 +1,35 @@
-"""The link: one loop for the first and every later connection; it never gives up. The only importer of websockets.
+"""The link: one loop for the first and every later connection; it never gives up.
 
     offline -> connecting -> online -> draining
 
-What a failure means: `presence.agent.failures`.
-Backoff is random (full jitter) below a bound that doubles from 1 s to 60 s, from the first retry on, and
-starts anew only after a connection was up for a minute.
+`opening` makes a connection, `conversation` holds the session on it, `failures` says what its end means, `backoff`
+when the next one is tried, `link_state` what is told of all this. Here is their order, and what the session means
+for the rest of the agent. Every try is fresh: key, settings' files, name, addresses, proxy, connection.
 """
 
 import asyncio
 import random
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import websockets.asyncio.client as ws
-from websockets.typing import Subprotocol
 
 from presence import __version__
+from presence.agent.backoff import STABLE, Backoff
 from presence.agent.batches import Batches
-from presence.agent.failures import EXPECTED, SLOW_RETRY, Cause, Failure, GoneAway, classify, first
+from presence.agent.conversation import PATIENCE, Conversation, Heard, Patience
+from presence.agent.dial import Resolver
+from presence.agent.ends import EXPECTED, Cause, Failure, GoneAway, Leapt, Renewed, Retry, first
+from presence.agent.failures import classify
+from presence.agent.keys import Key, Keys
+from presence.agent.link_state import Chronicle, LinkState, LinkStatus
+from presence.agent.opening import Opening, Websocket, close
 from presence.agent.settings import ControlPlane
+from presence.agent.vigil import Vigil, clock_offset
 from presence.clock import Clock
-from presence.errors import CloseCode, ProtocolViolation
+from presence.errors import CloseCode
 from presence.logs import get_logger
-from presence.protocol import MAX_FRAME_BYTES, SUBPROTOCOL, VERSIONS
+from presence.protocol import VERSIONS
 from presence.protocol.codec import Unknown, UnreadableFire
 from presence.protocol.messages import (
     AgentMessage,
@@ -38,256 +41,278 @@ from presence.protocol.messages import (
     Hello,
     NewKey,
     Ready,
+    Reconciled,
     Release,
     ReportAck,
     Welcome,
 )
-from presence.protocol.session import AgentSession, SessionState
-
-# A redirect would carry the key elsewhere; 1 means none (0 breaks every connect).
-ws.MAX_REDIRECTS = 1
+from presence.protocol.session import SessionState
 
 log = get_logger(__name__)
 
-OPEN_TIMEOUT = 20.0
-SEND_TIMEOUT = 10.0
-FIRST_BACKOFF, LONGEST_BACKOFF, STABLE = 1.0, 60.0, 60.0
-KEY_LOOK = 1.0
+FILES_LOOK = 1.0
+FIRST_WORD = 20.0
+"""Seconds that the agent waits at its start for the control plane's word on what it holds."""
+STORE_SECONDS = 10.0
 WAITING = 2000
 """Commands, and acknowledgements, that wait for their stage until nothing more is read."""
 
-Command = Fire | UnreadableFire | Cancel | Release | Canary
-
-
-class LinkState(StrEnum):
-    OFFLINE = "offline"
-    CONNECTING = "connecting"
-    ONLINE = "online"
-    DRAINING = "draining"
+Command = Fire | UnreadableFire | Cancel | Release | Canary | Reconciled
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the link asks of the journal."""
+    """What the link says of this agent, and asks of its journal. `run` names this run of the program.
+
+    `held`: the ids of all that is accepted and not acknowledged as reported, and which of them had no attempt.
+    """
 
     instance: str
+    run: str
     next_epoch: Callable[[], Awaitable[int]]
     meet: Callable[[int], Awaitable[None]]
-    held: Callable[[], Awaitable[list[str]]]
+    held: Callable[[], Awaitable[tuple[list[str], set[str]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told of a session. `ready`: one has become ready.
+
+    `reconciling`: True while the control plane looks at what is held, so that nothing of it may be attempted.
+    """
+
+    ready: Callable[[], None]
+    reconciling: Callable[[bool], None]
 
 
 class Link:
     """Connects, keeps the session, hands commands to `inbox` and acknowledged reports to `acknowledged`.
 
-    `sessions` counts the sessions that were begun; `on_ready` is called whenever one has become ready.
-    What a session leaves in `inbox` goes with it: the control plane fires it again.
+    `sessions` counts the sessions that were begun. What a session leaves in `inbox` goes with it: the control plane
+    fires it again. Who takes `Reconciled` from `inbox` calls `agreed` once the cancels before it are committed.
     """
 
     def __init__(
-        self, settings: ControlPlane, identity: Identity, clock: Clock, credit: int, on_ready: Callable[[], None]
+        self,
+        settings: ControlPlane,
+        identity: Identity,
+        keys: Keys,
+        clock: Clock,
+        credit: int,
+        listener: Listener,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.inbox: Batches[Command] = Batches()
         self.acknowledged: Batches[str] = Batches()
         self.sessions = 0
-        self.state = LinkState.OFFLINE
         self._settings = settings
         self._identity = identity
+        self._keys = keys
         self._clock = clock
         self._credit = credit
-        self._on_ready = on_ready
-        self._session: AgentSession | None = None
-        self._outgoing = asyncio.Event()
-        self._last: Failure | None = None
+        self._listener = listener
+        self._patience = patience
+        self._chronicle = Chronicle(clock, settings.address())
+        self._backoff = Backoff()
+        self._vigil = Vigil(clock)
+        self._resolver = Resolver()
+        self._connection: Websocket | None = None
+        self._conversation: Conversation | None = None
+        self._key: Key | None = None
+        self._seen: list[tuple[int, int] | None] = []
+        self._online_at: int | None = None
         self._draining = False
-        self._tries = 0
-        self._key_seen: tuple[int, int] | None = None
-        self._silence = OPEN_TIMEOUT
 
     @property
     def is_ready(self) -> bool:
         """Whether a session takes answers and reports."""
-        return self._session is not None and self._session.state in (SessionState.READY, SessionState.DRAINING)
+        state = self._conversation.state if self._conversation is not None else None
+        return state in (SessionState.READY, SessionState.DRAINING)
+
+    @property
+    def state(self) -> LinkState:
+        return self._chronicle.state
+
+    def status(self) -> LinkStatus:
+        """What is known of the link now."""
+        return self._chronicle.status()
 
     def say(self, message: AgentMessage, session: int) -> bool:
-        """Queues the message for that session. False if it is not ready, or gone: the journal keeps what is to be said.
+        """Queues the message for that session. False if it cannot be said there: the journal keeps what is to be said.
 
         An answer belongs to the session that asked: in a later one it would be taken for the answer to another fire.
         """
-        if session != self.sessions or self._session is None or not self.is_ready:
-            return False
-        self._session.say(message)
-        self._outgoing.set()
-        return True
+        return session == self.sessions and self._conversation is not None and self._conversation.say(message)
+
+    def agreed(self, session: int) -> None:
+        """All that the control plane said before its Reconciled is in the journal: fires may come."""
+        if self.say(Ready(), session):
+            self._chronicle.online()
+            self._online_at = self._clock.elapsed()
+            self._listener.reconciling(False)
+            if self._draining:
+                self.drain()
+            self._listener.ready()
 
     def drain(self) -> None:
         """Asks for no more fires; reports still go out."""
         self._draining = True
         if self.say(Draining(), self.sessions):
-            self._change(LinkState.DRAINING)
+            self._chronicle.draining()
 
     async def run(self) -> None:
-        """Connects for ever; ends by cancellation, which closes the connection politely."""
-        bound = FIRST_BACKOFF
-        while True:
-            started = self._clock.elapsed()
-            failure = await self._connect()
-            if self._clock.elapsed() - started > STABLE * 1000:
-                bound = FIRST_BACKOFF
-            # Whatever the peer asks for, it cannot make us come back faster than the backoff.
-            wait = max(failure.wait or 0.0, random.random() * bound)  # noqa: S311 - jitter
-            self._change(LinkState.OFFLINE, failure, wait)
-            await self._pause(wait, failure)
-            bound = min(bound * 2, LONGEST_BACKOFF)
+        """Connects for ever; ends by cancellation, which closes the connection politely.
 
-    async def _connect(self) -> Failure:
-        """One connection from dialling to its end; a fresh connection object, name resolution and key each time."""
-        self._change(LinkState.CONNECTING)
+        What was held before is not attempted until the first try has shown whether another instance has it meanwhile.
+        """
+        self._listener.reconciling(True)
+        self._go_on = asyncio.get_running_loop().call_later(FIRST_WORD, self._listener.reconciling, False)
         try:
-            self._key_seen = _signature(self._settings.credential_file())
-            key = self._settings.read_key()
-            async with asyncio.timeout(OPEN_TIMEOUT):
-                connection = await ws.connect(
-                    self._settings.address(),
-                    subprotocols=[Subprotocol(SUBPROTOCOL)],
-                    additional_headers={"Authorization": f"Bearer {key}"},
-                    user_agent_header=f"Presence/{__version__}",
-                    compression=None,
-                    max_size=MAX_FRAME_BYTES,
-                    proxy=None,
-                    ping_interval=20,
-                    ping_timeout=10,
-                    open_timeout=None,
-                    close_timeout=5,
-                )
-        except EXPECTED as error:
-            return classify(error)
-        try:
-            if connection.subprotocol != SUBPROTOCOL:
-                return Failure(Cause.UPGRADE, f"the server does not speak {SUBPROTOCOL}; check control_plane.url")
-            return await self._converse(connection)
+            while True:
+                failure = await self._try()
+                self._go_on.cancel()
+                self._listener.reconciling(False)
+                stable = self._online_at is not None and self._clock.elapsed() - self._online_at >= STABLE * 1000
+                if stable:
+                    self._backoff.reset()
+                wait = self._backoff.next(failure, random.random())  # noqa: S311 - jitter
+                self._chronicle.offline(failure, wait, stable)
+                await self._pause(wait, failure)
         finally:
-            self._session = None
-            self.inbox.clear()
-            await _close(connection)
+            self._go_on.cancel()
+            self._resolver.close()
 
-    async def _converse(self, connection: ws.ClientConnection) -> Failure:
-        hello = await self._hello()
-        self.sessions += 1
-        self._session = session = AgentSession(hello)
-        self._silence = OPEN_TIMEOUT
-        self._outgoing.set()
+    async def _try(self) -> Failure:
+        """One connection from its key to its end."""
+        self._chronicle.connecting()
+        self._online_at, self._key = None, None
+        self._seen = self._signatures()
+        opening = Opening(self._settings, self._resolver, self._clock, self._chronicle.clock_offset)
         try:
-            async with asyncio.TaskGroup() as directions:
-                directions.create_task(self._write(connection, session), name="link-write")
-                await self._read(connection, session)
-        except ExceptionGroup as group:
-            error = first(group)
-            if isinstance(error, ProtocolViolation):
-                await _close(connection, error.close_code, error.reason)
-            elif not isinstance(error, EXPECTED):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._end_when_time_leaps(), name="link-vigil")
+                self._key = self._keys.current()
+                await self._connect(opening, self._key)
+        except ExceptionGroup as group_of_errors:
+            error = first(group_of_errors)
+            if not isinstance(error, EXPECTED):
                 raise
-            return classify(error)
-        raise AssertionError("a session ends with a failure")
+        failure = classify(error, opening.step, opening.place)
+        other = self._keys.refuse(self._key) if failure.cause is Cause.AUTH and self._key is not None else None
+        if other is not None and self._key is not None:
+            reason = f"{self._key.origin}: {failure.reason}; {other.origin} is tried"
+            return replace(failure, reason=reason, retry=Retry.AT_ONCE)
+        return failure
+
+    async def _end_when_time_leaps(self) -> None:
+        event = await self._vigil.leapt()
+        if self._connection is not None:
+            # Nobody can be expected at its other end: a polite goodbye would only take time.
+            self._connection.transport.abort()
+        raise Leapt(event)
+
+    async def _connect(self, opening: Opening, key: Key) -> None:
+        """Holds a session until something ends it, which is raised."""
+        self._connection = connection = await opening.run(key)
+        try:
+            hello = await self._hello()
+            self.sessions += 1
+            self._conversation = Conversation(connection, hello, self._patience)
+            await self._conversation.run(self._hear)
+        finally:
+            self._conversation = self._connection = None
+            self.inbox.clear()
+            await close(connection, CloseCode.GOING_AWAY)
 
     async def _hello(self) -> Hello:
         return Hello(
             versions=VERSIONS,
             instance=self._identity.instance,
             epoch=await self._identity.next_epoch(),
+            run=self._identity.run,
             credit=self._credit,
             agent_version=__version__,
             host=socket.gethostname()[:256],
             platform="linux_x64",
         )
 
-    async def _write(self, connection: ws.ClientConnection, session: AgentSession) -> None:
-        while True:
-            await self._outgoing.wait()
-            frames = session.outgoing()
-            for frame in frames:
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await connection.send(frame)
-            if session.idle:
-                self._outgoing.clear()
+    async def _hear(self, messages: list[Heard]) -> None:
+        for message in messages:
+            await self._take(message)
+        # A peer that says more than we can take is not read: the memory is bounded whatever it sends.
+        await self.inbox.room(WAITING)
+        await self.acknowledged.room(WAITING)
 
-    async def _read(self, connection: ws.ClientConnection, session: AgentSession) -> None:
-        while True:
-            async with asyncio.timeout(self._silence):
-                frame = await connection.recv()
-            # A peer that says more than we can take is not read: the memory is bounded whatever it sends.
-            await self.inbox.room(WAITING)
-            await self.acknowledged.room(WAITING)
-            for message in session.receive(frame):
-                if isinstance(message, Welcome):
-                    await self._state_holding(message, session)
-                else:
-                    self._take(message)
-
-    def _take(self, message: Any) -> None:
+    async def _take(self, message: Heard) -> None:
         match message:
-            case Fire() | UnreadableFire() | Cancel() | Release() | Canary():
+            case Welcome():
+                await self._state_holding(message)
+            case Canary():
+                self._chronicle.canary()
+                self.inbox.put(message)
+            case Fire() | UnreadableFire() | Cancel() | Release() | Reconciled():
                 self.inbox.put(message)
             case ReportAck(id=delivery):
                 self.acknowledged.put(delivery)
             case GoAway():
                 raise GoneAway(message)
-            case NewKey():
-                log.warning("key offered, but this version does not rotate keys", remedy="install the key by hand")
+            case NewKey(key=key):
+                await self._renew(key)
             case Unknown(type=kind):
                 log.warning("unknown message ignored", type=kind)
 
-    async def _state_holding(self, welcome: Welcome, session: AgentSession) -> None:
-        self._silence = max(OPEN_TIMEOUT, 3 * welcome.canary_every / 1000)
+    async def _state_holding(self, welcome: Welcome) -> None:
+        assert self._conversation is not None
+        round_trip = int(self._conversation.greeted_ago * 1000)
+        self._chronicle.met(clock_offset(welcome.server_time, self._clock.wall(), round_trip))
+        self._go_on.cancel()
+        self._listener.reconciling(True)
         await self._identity.meet(welcome.server_time)
-        session.hold(await self._identity.held())
-        session.say(Ready())
-        self._outgoing.set()
-        self._change(LinkState.ONLINE)
-        if self._draining:
-            self.drain()
-        self._on_ready()
+        self._conversation.hold(*await self._identity.held())
+
+    async def _renew(self, key: str) -> None:
+        """Stores the key, and ends the session so that the next one begins with it."""
+        if self._key is not None and key == self._key.value:
+            return
+        if not self._keys.takes(key):
+            log.error("the new key is not used: it was refused before, or no header can carry it")
+            return
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await asyncio.to_thread(self._keys.store, key)
+        except OSError as error:
+            log.error("the new key cannot be stored; the old one stays in use", reason=error.strerror or "no answer")
+            return
+        raise Renewed
 
     async def _pause(self, wait: float, failure: Failure) -> None:
-        """Waits; a key file other than the one that was tried ends the wait for a better key."""
-        file = self._settings.credential_file() if failure.cause is Cause.AUTH else None
-        if file is None:
-            await asyncio.sleep(wait)
+        """Waits. Time that leaps ends the wait, and so does a change of a named file where a person must act."""
+        if wait == 0.0:
             return
-        tried, until = self._key_seen, self._clock.elapsed() + wait * 1000
-        while self._clock.elapsed() < until and _signature(file) == tried:  # noqa: ASYNC110 - a file has no event
-            await asyncio.sleep(KEY_LOOK)
+        wakers = [asyncio.create_task(self._vigil.leapt(), name="link-vigil")]
+        if failure.retry in (Retry.RARELY, Retry.SLOWLY):
+            wakers.append(asyncio.create_task(self._files_changed(), name="link-files"))
+        try:
+            done, _ = await asyncio.wait(wakers, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            for waker in done:
+                log.info("link", state=self.state.value, reason=f"{waker.result()}; trying now")
+        finally:
+            for waker in wakers:
+                waker.cancel()
+            await asyncio.gather(*wakers, return_exceptions=True)
 
-    def _change(self, state: LinkState, failure: Failure | None = None, wait: float = 0.0) -> None:
-        """The one setter of the state; one log line for each change that says something new."""
-        self.state = state
-        if state is LinkState.CONNECTING:
-            self._tries += 1
-            log.debug("link", state=state.value, url=self._settings.address())
-            return
-        if failure is None:
-            log.info("link", state=state.value, url=self._settings.address(), tries=self._tries)
-            self._last, self._tries = None, 0
-            return
-        loud = log.error if failure.wait == SLOW_RETRY else log.warning
-        line = log.debug if failure == self._last else loud
-        line("link", state=state.value, cause=failure.cause.value, reason=failure.reason, retry_in=round(wait, 1))
-        self._last = failure
+    async def _files_changed(self) -> str:
+        while self._signatures() == self._seen:  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(FILES_LOOK)
+        return "a file that the settings name has changed"
+
+    def _signatures(self) -> list[tuple[int, int] | None]:
+        return [_signature(file) for file in self._settings.named_files()]
 
 
-def _signature(file: Path | None) -> tuple[int, int] | None:
-    if file is None:
-        return None
+def _signature(file: Path) -> tuple[int, int] | None:
     try:
         found = file.stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
-
-
-async def _close(connection: ws.ClientConnection, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
-    """Closes within a bound; a peer that does not answer is cut off."""
-    try:
-        async with asyncio.timeout(SEND_TIMEOUT):
-            await connection.close(code, reason[:100])
-    except TimeoutError:
-        connection.transport.abort()

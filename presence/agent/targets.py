@@ -4,7 +4,6 @@
 credentials appear in no error and no repr.
 """
 
-import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,17 +11,14 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from presence.agent.files import NamedFiles, basic
 from presence.agent.settings import AgentSettings, Delivery
 from presence.agent.target_settings import HeaderValue, Target, header_value_fault, proxy_address
 from presence.domain.address import address_of
 from presence.domain.rule import Rule
-from presence.errors import ConfigurationError
 
 REMEMBERED = 10_000
 """Hosts with ports whose options are remembered."""
-
-MAX_FILE = 1024 * 1024
-"""Bytes of a file that is named in a target: a bundle of all public authorities has a quarter of it."""
 
 SYSTEM = "the system's authorities"
 
@@ -132,17 +128,17 @@ class _Files:
     """Reads what one target names; every fault becomes a ConfigurationError with its place."""
 
     def __init__(self, place: str, target: Target) -> None:
-        self._place = place
+        self._files = NamedFiles(place, f" (host {target.host})")
         self._target = target
 
     def header(self, name: str, value: HeaderValue) -> str:
         if isinstance(value, SecretStr):
             return value.get_secret_value()
         key = f"headers.{name}"
-        text = self._line(key, value.file)
+        text = self._files.line(key, value.file)
         fault = header_value_fault(text)
         if fault:
-            raise self._fault(key, value.file, f"{fault}; write the bare value into the file")
+            raise self._files.fault(key, value.file, f"{fault}; write the bare value into the file")
         return text
 
     def proxy(self) -> Proxy | None:
@@ -152,74 +148,14 @@ class _Files:
         file = self._target.proxy_credentials_file
         if file is None:
             return Proxy(host, port)
-        text = self._line("proxy_credentials_file", file)
-        user, colon, _ = text.partition(":")
-        if not user or not colon or not text.isprintable():
-            raise self._fault("proxy_credentials_file", file, "write one line, user:password, into the file")
-        return Proxy(host, port, f"Basic {base64.b64encode(text.encode()).decode()}")
+        return Proxy(host, port, basic(self._files.credentials("proxy_credentials_file", file)))
 
     def context(self) -> ssl.SSLContext:
         context = _context()
         if self._target.ca_file is not None:
-            self._trust(context, "ca_file", self._target.ca_file)
+            self._files.trust(context, "ca_file", self._target.ca_file)
             # An intermediate authority, or the target's own certificate, is trusted as it stands there.
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self._target.client_cert is not None:
-            self._identify(context, self._target.client_cert, self._target.client_key)
+            self._files.identify(context, self._target.client_cert, self._target.client_key)
         return context
-
-    def _trust(self, context: ssl.SSLContext, key: str, file: Path) -> None:
-        self._read(key, file)
-        try:
-            context.load_verify_locations(file)
-        except OSError:
-            raise self._fault(
-                key, file, "holds no certificate, or a damaged one; write it in PEM form (-----BEGIN CERTIFICATE-----)"
-            ) from None
-
-    def _identify(self, context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-        # What is wrong with the certificate would otherwise not be told apart from what is wrong with the key.
-        self._trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "client_cert", certificate)
-        place, file = ("client_key", key) if key else ("client_cert", certificate)
-        if b"PRIVATE KEY-----" not in self._read(place, file):
-            hint = "write it in PEM form" if key else "append it in PEM form, or give its file as client_key"
-            raise self._fault(place, file, f"holds no private key; {hint}")
-        encrypted = self._fault(
-            place,
-            file,
-            "the key is encrypted, and nobody is there to type its password; decrypt it with"
-            " 'openssl pkey -in ENCRYPTED -out PLAIN' and give that file mode 0600",
-        )
-
-        def refuse() -> str:
-            raise encrypted
-
-        try:
-            context.load_cert_chain(certificate, key, password=refuse)
-        except OSError as error:
-            what = "the private key is damaged; write it anew, in PEM form"
-            if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
-                what = f"is not the key of the certificate in {certificate}; give the two that belong together"
-            raise self._fault(place, file, what) from None
-
-    def _line(self, key: str, file: Path) -> str:
-        """The text without the line's end that editors put there."""
-        try:
-            return self._read(key, file).decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise self._fault(key, file, "is not text; name the right file") from None
-
-    def _read(self, key: str, file: Path) -> bytes:
-        try:
-            with file.open("rb") as opened:
-                content = opened.read(MAX_FILE + 1)
-        except FileNotFoundError:
-            raise self._fault(key, file, "there is no such file; give the path of an existing one") from None
-        except OSError as error:
-            raise self._fault(key, file, f"cannot be read: {error.strerror}; make it readable for the agent") from None
-        if len(content) > MAX_FILE:
-            raise self._fault(key, file, f"is larger than {MAX_FILE} bytes; name the right file")
-        return content
-
-    def _fault(self, key: str, file: Path, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._place}.{key} (host {self._target.host}): {file}: {what}")

@@ -1,6 +1,8 @@
 """A scripted control plane: a real websocket server that speaks the protocol and does what the test says."""
 
 import asyncio
+import ssl
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +15,18 @@ from websockets.typing import Subprotocol
 
 from presence.protocol import MAX_FRAME_BYTES, SUBPROTOCOL
 from presence.protocol.codec import encode
-from presence.protocol.messages import Accepted, Canary, Fire, Ready, Reconciled, Report, ReportAck, Stated, Welcome
+from presence.protocol.messages import (
+    Accepted,
+    Canary,
+    Cancel,
+    Fire,
+    Ready,
+    Reconciled,
+    Report,
+    ReportAck,
+    Stated,
+    Welcome,
+)
 from presence.protocol.session import ControlPlaneSession
 
 T = TypeVar("T")
@@ -23,9 +36,15 @@ DAY = 86_400_000
 class ScriptedControlPlane:
     """Greets agents, acknowledges reports (while `acknowledges`), and records everything they say."""
 
-    def __init__(self, key: str = "test-key-0123456789") -> None:
+    def __init__(self, key: str = "test-key-0123456789", tls: ssl.SSLContext | None = None) -> None:
         self.key = key
         self.acknowledges = True
+        self.reconciles = True
+        self.server_time: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self.not_yours: list[str] = []
+        """What it cancels before it says Reconciled."""
+        self.keys: list[str] = []
+        """The keys that were shown, right or wrong."""
         self.canary_every = 15_000
         self.refuse: Callable[[], Response | None] = lambda: None
         self.heard: list[Any] = []
@@ -33,6 +52,7 @@ class ScriptedControlPlane:
         self.connections = 0
         self.session: ControlPlaneSession | None = None
         self.connection: ws.ServerConnection | None = None
+        self._tls = tls
         self._port = 0
         self._changed = asyncio.Condition()
 
@@ -54,6 +74,7 @@ class ScriptedControlPlane:
             compression=None,
             max_size=MAX_FRAME_BYTES,
             close_timeout=1,
+            ssl=self._tls,
         )
         self._port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -63,13 +84,20 @@ class ScriptedControlPlane:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self._port}"
+        return f"{'ws' if self._tls is None else 'wss'}://127.0.0.1:{self._port}"
 
-    def _admit(self, connection: ws.ServerConnection, request: Request) -> Response | None:
+    @property
+    def port(self) -> int:
+        return self._port
+
+    async def _admit(self, connection: ws.ServerConnection, request: Request) -> Response | None:
         self.connections += 1
+        async with self._changed:
+            self._changed.notify_all()
         refused = self.refuse()
         if refused is not None:
             return refused
+        self.keys.append(request.headers.get("Authorization", "").removeprefix("Bearer "))
         if request.headers.get("Authorization") != f"Bearer {self.key}":
             return connection.respond(401, '{"Key": "WRONG_CREDENTIALS"}')
         return None
@@ -92,7 +120,9 @@ class ScriptedControlPlane:
     def _hear(self, session: ControlPlaneSession, connection: ws.ServerConnection, message: Any) -> None:
         self.heard.append(message)
         match message:
-            case Stated():
+            case Stated() if self.reconciles:
+                for delivery in self.not_yours:
+                    session.say(Cancel(id=delivery))
                 session.say(Reconciled())
             case Ready():
                 self.session, self.connection = session, connection
@@ -101,14 +131,16 @@ class ScriptedControlPlane:
                 if self.acknowledges:
                     session.say(ReportAck(id=delivery))
             case _ if session.hello is message:
-                session.say(Welcome(version=1, canary_every=self.canary_every, lease=60_000, server_time=0))
+                session.say(
+                    Welcome(version=1, canary_every=self.canary_every, lease=60_000, server_time=self.server_time())
+                )
 
     async def _flush(self, session: ControlPlaneSession, connection: ws.ServerConnection) -> None:
         for frame in session.outgoing():
             await connection.send(frame)
 
     async def until(self, condition: Callable[[], T], timeout: float = 20.0) -> T:
-        """The condition's value once it is true; looked at after each frame."""
+        """The condition's value once it is true; looked at after each connection and each frame."""
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(condition)
         return condition()
