@@ -109,7 +109,8 @@ def shrink(connection: sqlite3.Connection) -> None:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free > 256 + pages // 4:
-        connection.execute("PRAGMA incremental_vacuum(4096)").fetchall()
+        # As a script: execute() would stop after the first page.
+        connection.executescript("PRAGMA incremental_vacuum(4096)")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
