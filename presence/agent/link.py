@@ -27,7 +27,7 @@ from presence.agent.opening import Opening, Websocket, close
 from presence.agent.settings import ControlPlane
 from presence.agent.vigil import Vigil, clock_offset
 from presence.clock import Clock
-from presence.errors import CloseCode
+from presence.errors import CloseCode, JournalError
 from presence.logs import get_logger
 from presence.protocol import VERSIONS
 from presence.protocol.codec import Unknown, UnreadableFire
@@ -53,7 +53,7 @@ log = get_logger(__name__)
 FILES_LOOK = 1.0
 FIRST_WORD = 20.0
 """Seconds that the agent waits at its start for the control plane's word on what it holds."""
-STORE_SECONDS = 10.0
+STORE_SECONDS, JOURNAL_SECONDS = 10.0, 10.0
 WAITING = 2000
 """Commands, and acknowledgements, that wait for their stage until nothing more is read."""
 
@@ -213,9 +213,9 @@ class Link:
 
     async def _connect(self, opening: Opening, key: Key) -> None:
         """Holds a session until something ends it, which is raised."""
+        hello = await self._hello()
         self._connection = connection = await opening.run(key)
         try:
-            hello = await self._hello()
             self.sessions += 1
             self._conversation = Conversation(connection, hello, self._patience)
             await self._conversation.run(self._hear)
@@ -225,10 +225,15 @@ class Link:
             await close(connection, CloseCode.GOING_AWAY)
 
     async def _hello(self) -> Hello:
+        try:
+            async with asyncio.timeout(JOURNAL_SECONDS):
+                epoch = await self._identity.next_epoch()
+        except TimeoutError:
+            raise JournalError("no session: the journal cannot be written") from None
         return Hello(
             versions=VERSIONS,
             instance=self._identity.instance,
-            epoch=await self._identity.next_epoch(),
+            epoch=epoch,
             run=self._identity.run,
             credit=self._credit,
             agent_version=__version__,

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -226,10 +227,10 @@ async def test_a_full_journal_answers_busy(tmp_path: Path) -> None:
     async with Target(silence) as target, ScriptedControlPlane() as cloud:
         env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_JOURNAL__MAX_DELIVERIES="100")
         async with Program("run", env=env):
-            await cloud.fire(target.url(), count=101)
-            await cloud.until(lambda: any(isinstance(said, Busy) for said in cloud.heard))
-            (busy,) = [said for said in cloud.heard if isinstance(said, Busy)]
-            assert busy.reason == "journal_full"
+            for host in range(6):
+                await cloud.fire(target.url().replace("127.0.0.1", f"127.0.0.{host + 2}"), count=18)
+            await cloud.until(lambda: sum(isinstance(said, Busy) for said in cloud.heard) == 8)
+            assert {said.reason for said in cloud.heard if isinstance(said, Busy)} == {"journal_full"}
 
 
 async def test_two_daemons_on_one_journal(tmp_path: Path) -> None:
@@ -242,29 +243,34 @@ async def test_two_daemons_on_one_journal(tmp_path: Path) -> None:
             assert "another presence agent" in second.text()
 
 
-async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+async def test_a_full_disk_refuses_loses_nothing_and_goes_on_by_itself(tmp_path: Path) -> None:
     async with Target(status(503)) as target, ScriptedControlPlane() as cloud:
         env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_RETRY__MAX_ATTEMPTS="1000")
-        async with Program("run", env=env, largest_file=500_000) as agent:
-            await cloud.fire(target.url(), count=400)
-            assert await agent.exited() == 1
-        assert "journal cannot be written" in agent.text()
-        assert "Traceback" not in agent.text()
-        accepted = {said.id for said in cloud.heard if isinstance(said, Accepted)}
-        assert accepted
-        target.answer = status(204)
-        async with Program("run", env=env):
+        async with Program("run", env=env) as agent:
+            await cloud.ready()
+            _, most = resource.prlimit(agent.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, (500_000, most))
+            while not any(isinstance(said, Busy) for said in cloud.heard):
+                fired = set(await cloud.fire(target.url(), count=50))
+                await cloud.until(lambda fired=fired: fired <= {getattr(said, "id", "") for said in cloud.heard})
+            assert {said.reason for said in cloud.heard if isinstance(said, Busy)} == {"journal_failed"}
+            resource.prlimit(agent.pid, resource.RLIMIT_FSIZE, (most, most))
+            target.answer = status(204)
+            accepted = {said.id for said in cloud.heard if isinstance(said, Accepted)}
             reports = await cloud.reported(*accepted)
+            assert await agent.stop() == 0
+        assert "Traceback" not in agent.text()
+        assert accepted
         assert {report.state for report in reports} == {FinalState.SUCCEEDED}
 
 
 async def test_cancel_and_fire_in_one_frame_end_with_the_fire(tmp_path: Path) -> None:
     async with Target(status(503)) as target, ScriptedControlPlane() as cloud:
         env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_RETRY__INITIAL="30", PRESENCE_RETRY__MAXIMUM="30")
-        async with Program("run", env=env):
+        async with Program("run", env=env) as agent:
             wanted = fire(target.url())
             await cloud.fire_all([wanted])
-            await target.received(1)
+            await agent.said("attempt", delivery=wanted.id)
             target.answer = status(204)
             await cloud.send_raw(*encode([Cancel(id=wanted.id), wanted]))
             await cloud.until(lambda: [report.state for report in cloud.reports[wanted.id]][-1:] == ["succeeded"])

@@ -50,12 +50,14 @@ async def test_states_what_it_holds_in_pages_before_ready() -> None:
 
 async def test_says_which_of_it_had_no_attempt_and_which_run_of_the_program_it_is() -> None:
     held = [str(uuid.uuid4()) for _ in range(3)]
-    async with ScriptedControlPlane() as cloud:
-        async with running(Observed(cloud.url, cloud.key, Memory(held, {held[1]}))) as link:
-            await cloud.ready()
-            (page,) = [said for said in cloud.heard if isinstance(said, Holding)]
-            assert page.unattempted == (held[1],)
-            assert cloud.heard[0].run == link._identity.run
+    async with (
+        ScriptedControlPlane() as cloud,
+        running(Observed(cloud.url, cloud.key, Memory(held, {held[1]}))) as link,
+    ):
+        await cloud.ready()
+        (page,) = [said for said in cloud.heard if isinstance(said, Holding)]
+        assert page.unattempted == (held[1],)
+        assert cloud.heard[0].run == link._identity.run
 
 
 async def test_every_session_has_a_greater_epoch() -> None:
@@ -280,9 +282,8 @@ async def test_a_control_plane_that_accepts_and_closes_gets_longer_and_longer_pa
 async def test_a_session_that_lasted_makes_the_pauses_short_again() -> None:
     clock = ManualClock()
     async with ScriptedControlPlane() as cloud, running(Observed(cloud.url, cloud.key, clock=clock)) as link:
-        for seconds, bound in [(59, 2.0), (59, 4.0), (60, 2.0)]:
-            link.went_ready.clear()
-            await link.went_ready.wait() if link.sessions > 0 else await cloud.ready()
+        for times, (seconds, bound) in enumerate([(59, 2.0), (59, 4.0), (60, 2.0)], start=1):
+            await cloud.until(lambda times=times: cloud.heard.count(Ready()) == times)
             clock.pass_time(seconds * 1000)
             assert cloud.connection is not None
             await cloud.connection.close()
@@ -376,19 +377,21 @@ async def speak(cloud: ScriptedControlPlane, message: Cancel) -> None:
 
 
 async def test_a_peer_that_does_not_read_is_left() -> None:
-    async with ScriptedControlPlane() as cloud:
-        async with running(Observed(cloud.url, cloud.key, patience=Patience(send=0.2))) as link:
-            await cloud.ready()
-            assert cloud.connection is not None
-            cloud.connection.transport.pause_reading()
-            echo = CanaryEcho(nonce="n" * 64)
-            while link.failures.empty():
-                for _ in range(1000):
-                    link.say(echo, 1)
-                await asyncio.sleep(0)
-            failure = await link.failures.get()
-            assert (failure.cause, failure.reason) == (Cause.IDLE, "the control plane does not read what is sent")
-            cloud.connection.transport.abort()
+    async with (
+        ScriptedControlPlane() as cloud,
+        running(Observed(cloud.url, cloud.key, patience=Patience(send=0.2))) as link,
+    ):
+        await cloud.ready()
+        assert cloud.connection is not None
+        cloud.connection.transport.pause_reading()
+        echo = CanaryEcho(nonce="n" * 64)
+        while link.failures.empty():
+            for _ in range(1000):
+                link.say(echo, 1)
+            await asyncio.sleep(0)
+        failure = await link.failures.get()
+        assert (failure.cause, failure.reason) == (Cause.IDLE, "the control plane does not read what is sent")
+        cloud.connection.transport.abort()
 
 
 async def test_a_suspended_host_connects_anew_at_once() -> None:
@@ -419,14 +422,16 @@ async def test_a_clock_that_was_set_connects_anew_at_once(jump: int, words: str)
 
 async def test_time_that_leaps_ends_a_pause() -> None:
     clock = ManualClock()
-    async with ScriptedControlPlane() as cloud:
-        async with running(Observed(cloud.url, "wrong-key", clock=clock, pauses=True)) as link:
+    async with (
+        ScriptedControlPlane() as cloud,
+        running(Observed(cloud.url, "wrong-key", clock=clock, pauses=True)) as link,
+    ):
+        await link.failures.get()
+        assert link.waits[0] >= 300
+        clock.wall_now += HOUR
+        async with asyncio.timeout(5):
             await link.failures.get()
-            assert link.waits[0] >= 300
-            clock.wall_now += HOUR
-            async with asyncio.timeout(5):
-                await link.failures.get()
-            assert cloud.connections == 2
+        assert cloud.connections == 2
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR, 0])
