@@ -87,7 +87,8 @@ def classify(error: Exception, step: Step, place: str = "") -> Failure:
         case InvalidURI() | UnicodeError():
             return Failure(Cause.UPGRADE, "control_plane.url is no usable address", Retry.SLOWLY)
         case InvalidMessage(__cause__=EOFError()):
-            return Failure(Cause.UPGRADE, "the server hung up instead of answering; is control_plane.url right?")
+            hint = "is control_plane.url right, or does it want a certificate (control_plane.client_cert)?"
+            return Failure(Cause.UPGRADE, f"the server hung up instead of answering; {hint}")
         case InvalidHandshake():
             return Failure(Cause.UPGRADE, f"no websocket there: {error}; is control_plane.url right?")
         case ConnectionClosed():
@@ -107,10 +108,12 @@ def _of_network(error: Exception, step: Step, place: str) -> Failure:
             what = "no answer in time"
         case OSError(errno=int(number)) if number > 0:
             what = os.strerror(number).lower()
-        case EOFError():
+        case EOFError() | ConnectionError():
             what = "the connection was cut"
         case _:
             what = str(error) or f"the connection was cut: {type(error).__name__}"
+    if step is Step.TLS:
+        what += " in the TLS handshake"
     return Failure(_cause(step), f"{place}: {what}" if place else what)
 
 
