@@ -26,6 +26,7 @@ from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
 from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.gateway import Gateway
+from presence.controlplane.leases import Leases
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
@@ -69,9 +70,9 @@ class ControlPlane:
 
 def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -> ControlPlane:
     """Wires the parts; starts nothing."""
-    bus, connections = Bus(), Connections()
-    presences = Presences(database, clock, connections, settings.auth.key_lifetime)
-    sessions = Sessions(database, clock, bus, settings.dispatch.lease)
+    bus, connections, leases = Bus(), Connections(), Leases(settings.dispatch.lease)
+    presences = Presences(database, clock, connections, leases, settings.auth.key_lifetime)
+    sessions = Sessions(database, clock, bus, connections, leases)
     gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
     services = Services(
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
@@ -84,7 +85,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         public_url=settings.server.public_url,
     )
     app = create_app(services, gateway)
-    return ControlPlane(app, gateway, Dispatcher(database, clock, bus, connections), sessions)
+    return ControlPlane(app, gateway, Dispatcher(database, clock, bus, connections, leases), sessions)
 
 
 def create_app(services: Services, gateway: Gateway) -> FastAPI:

@@ -1,18 +1,24 @@
-"""Which agents are connected to this process, and what is to be said to them.
+"""Which agents are connected to this process, what they can take, and what is to be said to them.
 
 The gateway drives a connection's websocket; dispatch and the services only queue messages or ask for
-its end. Nothing here waits or touches the network.
+its end. Nothing here waits or touches the network. What agents cannot take now (`Connection.rest`,
+`Connections.close_host`) is known in this process only: after a restart they say it again.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 
 from presence.controlplane.access import Peer
 from presence.errors import CloseCode
 from presence.protocol.messages import Accepted, AgentMessage, Busy, Cancel, ControlPlaneMessage, Fire, Release, Report
 from presence.protocol.session import CONTROL_PLANE_SAYS, ControlPlaneSession, SessionState
+
+SHORTEST_REST, LONGEST_REST = 0.1, 3600.0
+"""Seconds: an agent that is busy is asked again, but not at once and not never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,10 @@ class Connection:
         """Heard, and waiting to be recorded."""
         self.recording: list[AgentMessage] = []
         """Taken from the inbox; whether the database has them is not known yet."""
-        self.stated: set[str] = set()
-        """What it has in its journal, as it said before its Ready."""
+        self.holding: set[str] = set()
+        """What it has to do: the deliveries that it stated or was fired, and has not finished."""
         self.reconciled = False
-        """The database agrees with what the agent said it holds: from then on it is given fires."""
+        """The database agrees with what the agent said it holds, and it is ready: from then on it is given fires."""
         self.starved = False
         """There may be work that it could not be given: wake dispatch when it has credit again."""
         self.ending: Ending | None = None
@@ -51,6 +57,8 @@ class Connection:
         self.ended = asyncio.Event()
         """Set when the session's unanswered fires are queued again."""
         self._suspect: str | None = None
+        self._resting_until = 0.0
+        self._hosts: dict[str, str] = {}
 
     @property
     def instance_id(self) -> str:
@@ -63,7 +71,12 @@ class Connection:
         """How many fires it may be given now."""
         if not self.reconciled or self.ending is not None or self._suspect in self.session.unanswered:
             return 0
-        return self.session.free_credit
+        return 0 if monotonic() < self._resting_until else self.session.free_credit
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries it was given and has not finished."""
+        return len(self.holding)
 
     @property
     def under_way(self) -> set[str]:
@@ -71,23 +84,38 @@ class Connection:
         heard = (*self.inbox, *self.recording)
         return self.session.unanswered | {item.id for item in heard if isinstance(item, Accepted | Busy | Report)}
 
+    def credit_used(self) -> Counter[str]:
+        """How much of its credit each target host uses."""
+        self._hosts = {id_: self._hosts.get(id_, "") for id_ in self.session.unattempted}
+        return Counter(self._hosts.values())
+
+    def locate(self, hosts: Mapping[str, str]) -> None:
+        """Tells to which target hosts deliveries go."""
+        self._hosts.update(hosts)
+
     def say(self, message: ControlPlaneMessage) -> None:
         """Queues a message; after the end it is dropped, as the agent would never see it."""
         if self.session.state is not SessionState.CLOSED:
             self.session.say(message)
             self.spoken.set()
 
-    def may_hear(self, message: ControlPlaneMessage) -> bool:
+    def may_hear(self, message: type[ControlPlaneMessage]) -> bool:
         """Whether the session has come as far as that."""
-        return isinstance(message, CONTROL_PLANE_SAYS[self.session.state])
+        return issubclass(message, CONTROL_PLANE_SAYS[self.session.state])
 
-    def fire(self, fire: Fire, *, alone: bool = False) -> bool:
+    def fire(self, fire: Fire, host: str, *, alone: bool = False) -> bool:
         """Queues a fire, unless the agent takes none any more. `alone`: no other until it is answered."""
         if self.free_credit < 1:
             return False
         self._suspect = fire.id if alone else self._suspect
+        self._hosts[fire.id] = host
+        self.holding.add(fire.id)
         self.say(fire)
         return True
+
+    def rest(self, seconds: float) -> None:
+        """The agent takes no fires for so long, within bounds."""
+        self._resting_until = max(self._resting_until, monotonic() + _bounded(seconds))
 
     def end(self, code: int, reason: str, *, ours: bool = True) -> None:
         """Asks for the end, after what is queued was sent. The first reason counts."""
@@ -96,12 +124,17 @@ class Connection:
         self.spoken.set()
 
 
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, SHORTEST_REST), LONGEST_REST)
+
+
 class Connections:
     """The live connections of this process. Of one instance only the newest is kept."""
 
     def __init__(self) -> None:
         self._open: dict[str, set[Connection]] = {}
         self._newest: dict[tuple[str, str], Connection] = {}
+        self._closed_hosts: dict[str, dict[str, float]] = {}
         self.draining = False
 
     @contextmanager
@@ -130,9 +163,9 @@ class Connections:
         return older
 
     def ready(self, presence_id: str) -> list[Connection]:
-        """Those that take fires now, the one with the fewest unanswered first."""
+        """Those that take fires now, the one with the fewest in flight first."""
         candidates = [connection for connection in self._open.get(presence_id, ()) if connection.free_credit > 0]
-        return sorted(candidates, key=lambda connection: len(connection.session.unanswered))
+        return sorted(candidates, key=lambda connection: connection.in_flight)
 
     def starve(self, presence_id: str) -> None:
         """Says that work of a presence was left over for want of credit."""
@@ -151,11 +184,39 @@ class Connections:
         """The fires to a presence whose answer is not recorded, in whatever session."""
         return {id_ for connection in self._open.get(presence_id, ()) for id_ in connection.under_way}
 
+    def newest(self, presence_id: str) -> list[Connection]:
+        """The one connection of each instance of a presence that has said Hello and is not about to end."""
+        return [
+            connection
+            for connection in self._open.get(presence_id, ())
+            if connection.ending is None and self._is_newest(connection)
+        ]
+
+    def of(self, presence_id: str) -> Collection[Connection]:
+        """All connections of a presence, whatever became of them."""
+        return self._open.get(presence_id, ())
+
+    def hears(self, presence_id: str, instance_id: str, message: type[Cancel | Release]) -> bool:
+        """Whether that instance could be told such a thing now."""
+        connection = self._newest.get((presence_id, instance_id))
+        return connection is not None and connection.ending is None and connection.may_hear(message)
+
     def tell(self, presence_id: str, instance_id: str, message: Cancel | Release) -> None:
         """Says it to that instance, if it is connected here. One that is not states later what it holds."""
-        connection = self._newest.get((presence_id, instance_id))
-        if connection is not None and connection.may_hear(message):
-            connection.say(message)
+        if self.hears(presence_id, instance_id, type(message)):
+            self._newest[presence_id, instance_id].say(message)
+
+    def close_host(self, presence_id: str, host: str, seconds: float) -> None:
+        """The presence's agents take no fires to that host for so long, within bounds."""
+        self._closed_hosts.setdefault(presence_id, {})[host] = monotonic() + _bounded(seconds)
+
+    def closed_hosts(self, presence_id: str) -> Collection[str]:
+        """The hosts that the presence's agents take no fires to now."""
+        now = monotonic()
+        closed = {host: until for host, until in self._closed_hosts.pop(presence_id, {}).items() if until > now}
+        if closed:
+            self._closed_hosts[presence_id] = closed
+        return closed
 
     def presences(self) -> set[str]:
         """The presences with an open connection."""
@@ -168,3 +229,7 @@ class Connections:
         """Ends all connections of a presence."""
         for connection in self._open.get(presence_id, ()):
             connection.end(code, reason)
+
+    def _is_newest(self, connection: Connection) -> bool:
+        hello = connection.session.hello
+        return hello is not None and self._newest.get((connection.peer.presence_id, hello.instance)) is connection

@@ -5,21 +5,25 @@ loses nothing: the start of the program, or the end of the session, queues it ag
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
 from presence.controlplane.access import Peer
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
-from presence.controlplane.store import deliveries, holds, sweep
-from presence.controlplane.store.deliveries import Due
+from presence.controlplane.fairness import assign, in_turn, shares
+from presence.controlplane.leases import Leases
+from presence.controlplane.store import deliveries, holds, queue, sweep
 from presence.controlplane.store.engine import Database
+from presence.controlplane.store.queue import Due
 from presence.domain.webhook import Method, OnUnknown
 from presence.errors import DatabaseError
 from presence.logs import get_logger
 from presence.protocol.messages import Fire
-from presence.protocol.session import ControlPlaneSession
 
 POLL_SECONDS = 1.0
 CLAIM = 500
@@ -28,54 +32,26 @@ CLAIM = 500
 _log = get_logger(__name__)
 
 
-class Seat(Protocol):
-    """What `assign` asks of a connection."""
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """`is_cut_short`: there may be more that could be given now. `leaves_some`: or later, with more credit."""
 
-    @property
-    def session(self) -> ControlPlaneSession: ...
-
-    @property
-    def free_credit(self) -> int: ...
-
-
-S = TypeVar("S", bound=Seat)
-
-
-def assign(due: Sequence[Due], seats: Sequence[S]) -> list[tuple[S, list[Due]]]:
-    """Who gets what: always the seat with the fewest unanswered, within its credit.
-
-    A suspect goes alone to a seat with nothing unanswered; while there is none, the least busy seat
-    gets nothing at all, so that it becomes free.
-    """
-    load = {id(seat): len(seat.session.unanswered) for seat in seats}
-    given: dict[int, list[Due]] = {id(seat): [] for seat in seats}
-    free = list(seats)
-    for suspect in (delivery for delivery in due if delivery.suspect):
-        if not free:
-            break
-        seat = min(free, key=lambda seat: load[id(seat)])
-        free.remove(seat)
-        if load[id(seat)] > 0:
-            break
-        given[id(seat)].append(suspect)
-    for delivery in (delivery for delivery in due if not delivery.suspect):
-        free = [seat for seat in free if len(given[id(seat)]) < seat.free_credit]
-        if not free:
-            break
-        seat = min(free, key=lambda seat: load[id(seat)])
-        load[id(seat)] += 1
-        given[id(seat)].append(delivery)
-    return [(seat, given[id(seat)]) for seat in seats if given[id(seat)]]
+    due: Sequence[Due]
+    is_cut_short: bool
+    leaves_some: bool
 
 
 class Dispatcher:
     """`run` is the loop; it ends only by cancellation or by an error that nobody understands."""
 
-    def __init__(self, database: Database, clock: Clock, bus: Bus, connections: Connections) -> None:
+    def __init__(self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
         self._connections = connections
+        self._leases = leases
+        self._last: dict[str, str] = {}
+        """The host that was first at a presence's latest claim."""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -97,7 +73,7 @@ class Dispatcher:
         now, presences = self._clock.wall(), self._connections.presences()
         async with self._database.read() as transaction:
             has_expired = await sweep.has_expired(transaction, now)
-            abandoned = await sweep.abandoned(transaction, presences, now)
+            owners = await sweep.owners(transaction, presences)
             woken = await sweep.presences_with_due(transaction, presences, now)
             dispatched = await sweep.dispatched(transaction, presences)
         # Between the read and this no fire was said, as only this loop says any.
@@ -111,13 +87,16 @@ class Dispatcher:
                 await sweep.requeue_unsaid(transaction, unsaid)
             _log.warning("deliveries that were dispatched and never said are queued again", count=len(unsaid))
             woken.update(presence_id for presence_id, _, _ in unsaid)
-        for presence_id, instance_id in abandoned:
-            # Leases are wall clock, which jumps; a session is proof of life, whatever the lease says.
-            connected = self._connections.instances(presence_id)
-            if connected and instance_id not in connected:
-                await self._take_over(presence_id, instance_id, now)
+        for presence_id, instance_id in owners:
+            if self._is_abandoned(presence_id, instance_id):
+                await self._take_over(presence_id, instance_id)
                 woken.add(presence_id)
         return woken
+
+    def _is_abandoned(self, presence_id: str, instance_id: str) -> bool:
+        """Whether an instance's lease has ended and another one is ready to go on."""
+        ready = self._connections.instances(presence_id)
+        return bool(ready) and instance_id not in ready and self._leases.has_ended(presence_id, instance_id)
 
     def _unsaid(self, dispatched: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
         """Those that an instance which is connected here was to get, and that no session has under way."""
@@ -126,10 +105,16 @@ class Dispatcher:
         under_way = {presence_id: self._connections.under_way(presence_id) for presence_id in presences}
         return [row for row in dispatched if row[1] in connected[row[0]] and row[2] not in under_way[row[0]]]
 
-    async def _take_over(self, presence_id: str, instance_id: str, now: int) -> None:
+    async def _take_over(self, presence_id: str, instance_id: str) -> None:
         async with self._database.write() as transaction:
-            count = await sweep.requeue_abandoned(transaction, presence_id, instance_id, now)
-        _log.warning("lease ended, deliveries queued again", presence=presence_id, instance=instance_id, count=count)
+            if not self._is_abandoned(presence_id, instance_id):
+                return  # It came back while this waited for its turn.
+            taken = await sweep.take_over(transaction, presence_id, instance_id)
+        _log.warning(
+            "lease ended: deliveries go to another instance, or are held as their webhooks say;"
+            " a duplicate is possible where the old instance had sent a request",
+            presence=presence_id, instance=instance_id, queued=taken.queued, held=taken.held,
+        )  # fmt: skip
 
     async def _serve(self, presence_id: str) -> None:
         """Claims for one presence, up to its credit, and fires."""
@@ -138,22 +123,44 @@ class Dispatcher:
             self._connections.starve(presence_id)
             return
         peer, now = seats[0].peer, self._clock.wall()
-        limit = min(CLAIM, sum(seat.free_credit for seat in seats))
         async with self._database.write() as transaction:
-            due = await deliveries.due(transaction, peer, now, limit)
-            paused = {delivery.webhook_id for delivery in due if delivery.paused}
+            claim = await self._claim(transaction, seats, now)
+            paused = {delivery.webhook_id for delivery in claim.due if delivery.paused}
             if paused:
                 # They were queued again after their webhook was paused.
                 await holds.hold_queued(transaction, peer, paused)
-            plan = assign([delivery for delivery in due if not delivery.paused], seats)
+            plan = assign([delivery for delivery in claim.due if not delivery.paused], seats)
             for connection, batch in plan:
                 ids = [delivery.id for delivery in batch]
-                await deliveries.dispatch(transaction, peer, connection.instance_id, ids, now)
+                await queue.dispatch(transaction, peer, connection.instance_id, ids, now)
         await self._fire(peer, plan)
-        if len(due) == CLAIM or paused:
+        if paused or claim.is_cut_short:
             self._bus.wake(presence_id)
-        elif len(due) == limit or any(delivery.suspect for delivery in due):
+        elif claim.leaves_some:
             self._connections.starve(presence_id)
+
+    async def _claim(self, transaction: AsyncConnection, seats: Sequence[Connection], now: int) -> _Claim:
+        """What is due, a fair share for each host, for as much as there is credit."""
+        presence_id, credit = seats[0].peer.presence_id, sum(seat.free_credit for seat in seats)
+        limit = min(CLAIM, credit)
+        due = await queue.suspects(transaction, presence_id, now, limit)
+        closed = self._connections.closed_hosts(presence_id)
+        hosts = [host for host in await queue.hosts(transaction, presence_id) if host not in closed]
+        used = sum((seat.credit_used() for seat in seats), Counter[str]())
+        given = shares(in_turn(hosts, self._last.get(presence_id)), used, credit - len(due), limit - len(due))
+        found = {
+            host: await queue.oldest(transaction, presence_id, host, now, share)
+            for host, share in given.items() if share
+        }  # fmt: skip
+        if found:
+            self._last[presence_id] = next(iter(found))
+        has_more = {host for host, rows in found.items() if len(rows) == given[host]}
+        others = sorted((row for rows in found.values() for row in rows), key=lambda row: (row.created_at, row.id))
+        return _Claim(
+            due=[*due, *others],
+            is_cut_short=bool(has_more) and (limit == CLAIM or has_more != found.keys()),
+            leaves_some=bool(due or has_more) or len(found) < len(hosts),
+        )
 
     async def _fire(self, peer: Peer, plan: Sequence[tuple[Connection, list[Due]]]) -> None:
         """Says the fires; then those that a connection takes no more, as it ends or drains, are queued again."""
@@ -161,7 +168,7 @@ class Dispatcher:
         late = [
             (
                 connection.instance_id,
-                [due.id for due in batch if not connection.fire(_fire(due, now), alone=due.suspect)],
+                [due.id for due in batch if not connection.fire(_fire(due, now), due.host, alone=due.suspect)],
             )
             for connection, batch in plan
         ]

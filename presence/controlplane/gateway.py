@@ -73,6 +73,7 @@ class Gateway:
         with self.connections.opened(connection):
             await websocket.accept(subprotocol=SUBPROTOCOL)
             await _Conversation(websocket, connection, self).run()
+        await self.presences.rotations.left(peer.presence_id)
 
     async def drain(self, grace: float) -> None:
         """Tells all agents to come back a little later, and waits up to `grace` seconds for their sessions' end."""
@@ -178,17 +179,13 @@ class _Conversation:
                 messages = rest
         for message in messages:
             if isinstance(message, Holding):
-                self._connection.stated.update(message.ids)
+                self._connection.holding.update(message.ids)
         telling = [message for message in messages if not isinstance(message, CanaryEcho) or self._is_echo(message)]
-        answers = await self._gateway.sessions.record(
-            self._peer, self._connection.instance_id, telling, self._connection.stated
-        )
-        for answer in answers:
+        for answer in await self._gateway.sessions.record(self._connection, telling):
             self._connection.say(answer)
         if any(isinstance(message, Ready) for message in messages):
             self._connection.reconciled = True
             self._connection.starved = True
-            self._connection.stated.clear()
             _log.info("agent ready", presence=self._peer.presence_id, instance=self._connection.instance_id)
         if self._connection.starved and self._connection.free_credit > 0:
             self._connection.starved = False
@@ -213,6 +210,7 @@ class _Conversation:
         now = self._gateway.clock.wall()
         self._connection.say(Welcome(version=version, canary_every=canary_every, lease=lease, server_time=now))
         self._welcomed.set()
+        await self._gateway.presences.rotations.greeted(self._connection)
         _log.info(
             "agent connected", presence=self._peer.presence_id, instance=hello.instance, host=hello.host,
             agent_version=hello.agent_version, client=_client(self._websocket),

@@ -62,7 +62,8 @@ class DeliveryModel(Output):
     """One webhook for one event. `Attempts` holds the first and the latest ones, `AttemptCount` counts all.
 
     `Reason` says how it ended or, while `State` is `held`, why: `unknown` waits for `Resolve`, `webhook_paused` for
-    the webhook's `Resume`.
+    the webhook's `Resume`. `TakeOvers`: how often it was taken from an agent that had accepted it and was not heard
+    of any more, so that its request may have been sent by both.
     """
 
     id: str
@@ -77,6 +78,7 @@ class DeliveryModel(Output):
     reason: str | None
     attempts: list[AttemptModel]
     attempt_count: int
+    take_overs: int
     instance_id: str | None
     created_at: Timestamp
     dispatched_at: Timestamp | None
@@ -105,8 +107,9 @@ async def resolve_delivery(
     """Decides about a delivery that is held with the reason `unknown`: its last request may have taken effect, and
     its webhook's `OnUnknown` is `Hold`.
 
-    After `Fire` it is `accepted`, and the agent that holds it attempts it again, at once or when it is back; if its
-    journal is lost, it is `queued` for the next one. After `Abandon` it is `cancelled` with the reason `abandoned`.
+    After `Fire` it is `accepted`, and the agent that holds it attempts it again, at once or when it is back; if no
+    agent holds it any more, it is `queued` for the next one. After `Abandon` it is `cancelled` with the reason
+    `abandoned`.
     """
     return _model(await services.deliveries.resolve(principal, str(delivery_id), body.action))
 
@@ -125,6 +128,7 @@ def _model(row: Delivery) -> DeliveryModel:
         reason=row.reason,
         attempts=[_attempt(record) for record in json.loads(row.attempt_log)],
         attempt_count=row.attempts,
+        take_overs=row.takeovers,
         instance_id=row.instance_id,
         created_at=timestamp(row.created_at),
         dispatched_at=optional_timestamp(row.dispatched_at),

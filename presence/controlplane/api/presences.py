@@ -13,6 +13,7 @@ from starlette.responses import Response
 from presence.controlplane.api.auth import Authenticated, Services, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.schemas import (
+    CONFLICT,
     ERRORS,
     Input,
     Listing,
@@ -22,6 +23,7 @@ from presence.controlplane.api.schemas import (
     optional_timestamp,
     timestamp,
 )
+from presence.controlplane.services.rotations import Progress, Standing
 from presence.controlplane.store.presences import Presence
 
 router = APIRouter(prefix="/Presences", tags=["Presences"], route_class=StrictRoute)
@@ -41,8 +43,20 @@ class NewPresence(Input):
     presence_name: Annotated[str, Field(min_length=1, max_length=128)]
 
 
+class RotationModel(Output):
+    """How far `RotateKey` has come. `PendingInstances`: agents that have yet to come back with the new key."""
+
+    status: Progress
+    pending_instances: list[str]
+
+
 class PresenceModel(Output):
-    """A presence. `HostName` and `Platform` are those of the agent that was heard of last."""
+    """A presence. `HostName` and `Platform` are those of the agent that was heard of last.
+
+    `LastCanaryAgeSeconds`: how long ago one of its agents proved that it is alive, which they do all the time while
+    they are connected. `Conflict`: agents on `ConflictHosts` run with copies of one journal; stop all but one, and
+    remove the journals of the others. `KeyRotation`: the latest `RotateKey`.
+    """
 
     id: str
     presence_name: str
@@ -51,11 +65,15 @@ class PresenceModel(Output):
     status: Status
     is_v2: bool = Field(True, alias="IsV2")
     platform: str | None
+    last_canary_age_seconds: int | None
+    conflict: bool
+    conflict_hosts: list[str]
+    key_rotation: RotationModel | None
 
 
-def status_of(presence: Presence, now: int, active_within: int) -> Status:
-    """The first that is true, from the top."""
-    if presence.last_canary_at is not None and now - presence.last_canary_at <= active_within:
+def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> Status:
+    """The first that is true, from the top. Milliseconds."""
+    if canary_age is not None and canary_age <= active_within:
         return Status.ACTIVE
     if presence.key_expires_at is not None and presence.key_expires_at <= now:
         return Status.KEY_EXPIRED
@@ -67,14 +85,25 @@ def status_of(presence: Presence, now: int, active_within: int) -> Status:
 
 
 def model_of(presence: Presence, services: Services) -> PresenceModel:
+    age = services.presences.canary_age(presence)
+    hosts = services.presences.conflict_hosts(presence)
+    rotation = services.presences.rotations.standing(presence.id)
     return PresenceModel(
         id=presence.id,
         presence_name=presence.name,
         key_expires_at=optional_timestamp(presence.key_expires_at),
         host_name=presence.host or None,
-        status=status_of(presence, services.clock.wall(), services.active_within),
+        status=status_of(presence, services.clock.wall(), age, services.active_within),
         platform=presence.platform or None,
+        last_canary_age_seconds=None if age is None else age // 1000,
+        conflict=bool(hosts),
+        conflict_hosts=list(hosts),
+        key_rotation=None if rotation is None else _rotation(rotation),
     )
+
+
+def _rotation(standing: Standing) -> RotationModel:
+    return RotationModel(status=standing.progress, pending_instances=list(standing.pending))
 
 
 @router.get("", responses=ERRORS)
@@ -103,3 +132,15 @@ async def new_key(services: Using, principal: Authenticated, presence_id: UUID, 
     file = {"Key": key.text, "ExpiresAt": timestamp(key.expires_at), "WebServiceHost": host}
     headers = {"Content-Disposition": 'attachment; filename="AppScanPresence.key"', "Cache-Control": "no-store"}
     return Response(json.dumps(file), media_type="application/json", headers=headers)
+
+
+@router.post("/{presence_id}/RotateKey", responses={**ERRORS, **CONFLICT})
+async def rotate_key(services: Using, principal: Authenticated, presence_id: UUID) -> RotationModel:
+    """A new key for the presence, told to its connected agents over their links; nobody else gets to see it. They
+    store it and come back with it; once all have, the old key is void and the rotation is `Done`.
+
+    The answer comes when that is so, or after a few seconds, with the agents that are still awaited; the list of
+    presences tells the rest. While it is `Pending` the old key is valid, too. Calling it again begins anew, with the
+    agents that are connected then. Takes no body.
+    """
+    return _rotation(await services.presences.rotations.rotate(principal, str(presence_id)))

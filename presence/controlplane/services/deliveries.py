@@ -54,14 +54,18 @@ class Deliveries:
             if held is None:
                 raise Refusal(Key.RESOURCE_NOT_FOUND, "there is no such delivery")
             _require_undecided(held)
+            is_heard = held.instance_id is not None and self._connections.hears(
+                held.presence_id, held.instance_id, Release if action is Action.FIRE else Cancel
+            )
             if action is Action.FIRE:
-                await holds.release(transaction, organization_id, delivery_id)
+                await holds.release(transaction, organization_id, delivery_id, said=is_heard)
             else:
                 await holds.abandon(transaction, organization_id, delivery_id, self._clock.wall())
             resolved = await delivery_log.find(transaction, organization_id, delivery_id)
         assert resolved is not None, "it was found in the same transaction"
         _log.info("delivery resolved", delivery=delivery_id, action=action, user=principal.user_id)
-        self._tell(resolved, action)
+        if is_heard or resolved.instance_id is None:
+            self._tell(resolved, action)
         return resolved
 
     def _tell(self, resolved: Delivery, action: Action) -> None:

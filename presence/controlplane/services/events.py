@@ -16,6 +16,7 @@ from presence.controlplane.store.events import Event
 from presence.controlplane.store.holds import WEBHOOK_PAUSED
 from presence.controlplane.store.webhooks import Webhook
 from presence.domain.events import EventType
+from presence.domain.template import parse_template
 from presence.logs import get_logger
 
 _log = get_logger(__name__)
@@ -72,6 +73,7 @@ def _delivery(event: Event, webhook: Webhook) -> NewDelivery:
         event_type=event.type,
         subject=event.subject,
         uri=webhook.uri,
+        host=_host(webhook.uri),
         method=webhook.method,
         body=webhook.body,
         content_type=webhook.content_type,
@@ -80,3 +82,9 @@ def _delivery(event: Event, webhook: Webhook) -> NewDelivery:
         expires_at=event.created_at + webhook.max_age_seconds * 1000,
         reason=None if webhook.paused_at is None else WEBHOOK_PAUSED,
     )
+
+
+def _host(uri: str) -> str:
+    """Host and port; the template was checked when the webhook was saved."""
+    template = parse_template(uri)
+    return f"[{template.host}]:{template.port}" if ":" in template.host else f"{template.host}:{template.port}"

@@ -1,14 +1,19 @@
 """Presences and their keys."""
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from presence.clock import Clock
 from presence.controlplane.access import Peer, Principal
 from presence.controlplane.connections import Connections
+from presence.controlplane.leases import Leases
+from presence.controlplane.runs import is_fresh
 from presence.controlplane.services.refusal import Key, Refusal
-from presence.controlplane.services.secret import fingerprint, matches, new_secret
+from presence.controlplane.services.rotations import Rotations, make_key, require_presence
+from presence.controlplane.services.secret import fingerprint, matches
 from presence.controlplane.store import presences
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.presences import Presence
@@ -31,11 +36,15 @@ class PresenceKey:
 class Presences:
     """`key_lifetime` in days."""
 
-    def __init__(self, database: Database, clock: Clock, connections: Connections, key_lifetime: int) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, connections: Connections, leases: Leases, key_lifetime: int
+    ) -> None:
         self._database = database
         self._clock = clock
         self._connections = connections
+        self._leases = leases
         self._key_lifetime = key_lifetime * _DAY
+        self.rotations = Rotations(database, clock, connections, leases, self._key_lifetime)
 
     async def create(self, principal: Principal, name: str) -> Presence:
         """A presence without a key. Raises Refusal where the name is taken in the organization."""
@@ -55,17 +64,38 @@ class Presences:
         async with self._database.read() as transaction:
             return await presences.count(transaction, principal.organization_id)
 
+    def canary_age(self, presence: Presence) -> int | None:
+        """Milliseconds since one of its agents answered a canary, however the wall clock jumps meanwhile."""
+        age = self._leases.echo_age(presence.id)
+        if age is not None:
+            return int(age * 1000)
+        if presence.last_canary_at is None:
+            return None
+        # None since the start of this process: what was before is known by the wall clock only.
+        return max(int(self._leases.uptime * 1000), self._clock.wall() - presence.last_canary_at)
+
+    def conflict_hosts(self, presence: Presence) -> Sequence[str]:
+        """The hosts that lately took turns with copies of one journal."""
+        if presence.conflict_hosts is None or not is_fresh(presence.conflict_at, self._clock.wall()):
+            return ()
+        hosts: list[str] = json.loads(presence.conflict_hosts)
+        return hosts
+
     async def new_key(self, principal: Principal, presence_id: str) -> PresenceKey:
-        """Replaces the key: the old one is void at once, and sessions that it opened are ended.
+        """Replaces the key: every old one is void at once, and sessions that it opened are ended.
 
         Raises Refusal for an unknown presence.
         """
-        key_id, now = str(uuid4()), self._clock.wall()
-        key = PresenceKey(f"pk_{key_id}_{new_secret()}", now + self._key_lifetime)
-        async with self._database.write() as transaction:
-            if not await presences.find(transaction, principal.organization_id, [presence_id]):
-                raise Refusal(Key.INVALID_PRESENCE, "there is no such presence")
-            await presences.replace_key(transaction, presence_id, key_id, fingerprint(key.text), now, key.expires_at)
+        now = self._clock.wall()
+        key_id, text = make_key()
+        key = PresenceKey(text, now + self._key_lifetime)
+        async with self.rotations.alone():
+            async with self._database.write() as transaction:
+                await require_presence(transaction, principal, presence_id)
+                await presences.replace_key(
+                    transaction, presence_id, key_id, fingerprint(key.text), now, key.expires_at
+                )
+            self.rotations.forget(presence_id)
         self._connections.end_presence(presence_id, CloseCode.KEY_REVOKED, "the presence key was replaced")
         _log.info("presence key replaced", presence=presence_id, user=principal.user_id)
         return key

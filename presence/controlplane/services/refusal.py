@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Key(StrEnum):
-    """Error keys of AppScan on Cloud's API v4 that we give, and the two `DELIVERY_...` of our own."""
+    """Error keys of AppScan on Cloud's API v4 that we give, and of our own the `DELIVERY_...` and `PRESENCE_IS_...`."""
 
     APPLICATION_NO_ACCESS = "APPLICATION_NO_ACCESS"
     ASSETGROUP_NO_ACCESS = "ASSETGROUP_NO_ACCESS"
@@ -19,6 +19,7 @@ class Key(StrEnum):
     INVALID_WEBHOOK = "INVALID_WEBHOOK_IDENTIFIER"
     ODATA_QUERY_ERROR = "ODATA_QUERY_ERROR"
     PRESENCE_NAME_EXISTS = "PRESENCE_NAME_ALREADY_EXISTS"
+    PRESENCE_NOT_CONNECTED = "PRESENCE_IS_NOT_CONNECTED"
     RESOURCE_NOT_FOUND = "RESOURCE_NOT_FOUND"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a name, no secret
     USER_NOT_AUTHORIZED = "USER_NOT_AUTHORIZED"

@@ -1,12 +1,12 @@
 """What agents' sessions tell, written down: all that is heard together in one transaction.
 
-A `ReportAck` is returned only after the commit, so an agent forgets nothing that is not stored here.
+A `ReportAck` is returned only after the commit, so an agent forgets nothing that is not stored here. `Reconciled`
+is returned after the cancels for all that is no longer the instance's own.
 
 What an agent holds for a person's decision (`Held`) stays its own, whatever its lease: it asks again after every
 Ready, and is answered by `Release` once somebody decided, or by `Cancel`.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,17 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Peer
 from presence.controlplane.bus import Bus
-from presence.controlplane.store import deliveries, holds, presences, sweep, webhooks
-from presence.controlplane.store.deliveries import Settled, Standing
+from presence.controlplane.connections import Connection, Connections
+from presence.controlplane.leases import Leases
+from presence.controlplane.runs import follow
+from presence.controlplane.services import reports
+from presence.controlplane.services.reports import attempt_log
+from presence.controlplane.store import deliveries, holds, presences, sweep
+from presence.controlplane.store.deliveries import Standing
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.holds import Waiting
-from presence.domain.delivery import DeliveryState, FinalState, sources_of
-from presence.domain.outcome import Reason
+from presence.domain.delivery import DeliveryState
 from presence.logs import get_logger
 from presence.protocol.messages import (
     Accepted,
     AgentMessage,
-    AttemptRecord,
+    Attempted,
     Busy,
     CanaryEcho,
     Cancel,
@@ -34,25 +38,28 @@ from presence.protocol.messages import (
     Holding,
     Paused,
     Ready,
+    Reconciled,
     Release,
     Report,
     ReportAck,
+    Stated,
 )
 
+_NOT_RECORDED = (Paused, Draining, Attempted, Holding, Ready)
 POISONED_AFTER = 2
 """Protocol closes that coincide with an unanswered delivery until it is set aside."""
+Answer = Cancel | Reconciled | Release | ReportAck
 
 _log = get_logger(__name__)
 
 
 class Sessions:
-    """`lease` in seconds."""
-
-    def __init__(self, database: Database, clock: Clock, bus: Bus, lease: float) -> None:
+    def __init__(self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
-        self._lease = int(lease * 1000)
+        self._connections = connections
+        self._leases = leases
 
     async def recover(self) -> None:
         """At the start of the program: no session lives, so what was on its way is queued again."""
@@ -67,40 +74,52 @@ class Sessions:
         async with self._database.write() as transaction:
             if not await presences.use_key(transaction, peer.key_id, now):
                 return False
-            await presences.greet(transaction, peer.presence_id, hello, now, now + self._lease)
+            known = await presences.runs(transaction, peer.presence_id, hello.instance)
+            runs, is_conflict = follow(known, hello.run, hello.host, now)
+            await presences.greet(transaction, peer.presence_id, hello, runs, now)
+        self._leases.begin(peer.presence_id, hello.instance)
+        if is_conflict:
+            _log.error(
+                "instance conflict: two agents run with copies of one journal and take turns; stop one of them,"
+                " remove its journal, and start it again",
+                presence=peer.presence_id, instance=hello.instance, hosts=list(runs.conflict_hosts),
+            )  # fmt: skip
         return True
 
-    async def record(
-        self, peer: Peer, instance_id: str, messages: Sequence[AgentMessage], stated: Collection[str]
-    ) -> list[Cancel | Release | ReportAck]:
-        """Writes down what one session said, in order of meaning; gives what is to be answered.
-
-        `stated`: all ids that the session has stated, needed at its Ready.
-        """
-        messages = [message for message in messages if not isinstance(message, Paused | Draining)]
-        answers: list[Cancel | Release | ReportAck] = []
-        if not messages:
+    async def record(self, connection: Connection, messages: Sequence[AgentMessage]) -> list[Answer]:
+        """Writes down what one session said, in order of meaning; gives what is to be answered."""
+        peer, instance_id = connection.peer, connection.instance_id
+        said = [message for message in messages if not isinstance(message, _NOT_RECORDED)]
+        answers: list[Answer] = []
+        if not said:
             return answers
-        accepted = [message.id for message in messages if isinstance(message, Accepted)]
-        accepted += [id_ for message in messages if isinstance(message, Holding) for id_ in message.ids]
-        held = [message for message in messages if isinstance(message, Held)]
-        reports = [message for message in messages if isinstance(message, Report)]
+        accepted = {message.id for message in said if isinstance(message, Accepted)}
+        held = [message for message in said if isinstance(message, Held)]
+        ended = [message for message in said if isinstance(message, Report)]
+        busy = [message for message in said if isinstance(message, Busy)]
         now = self._clock.wall()
         async with self._database.write() as transaction:
+            if any(isinstance(message, Stated) for message in said):
+                answers += await self._reconcile(transaction, connection, now)
             if accepted or held:
                 await deliveries.accept(transaction, peer, instance_id, accepted, now)
-                had = {*accepted, *(message.id for message in held)}
-                vain = await deliveries.had_in_vain(transaction, peer, instance_id, had)
-                answers += [Cancel(id=id_) for id_ in vain]
-            if any(isinstance(message, Ready) for message in messages):
-                await self._reconcile(transaction, peer, instance_id, stated)
+                had = accepted | {message.id for message in held}
+                answers += await _cancels(transaction, peer, instance_id, had)
             answers += await self._hold(transaction, peer, instance_id, held, now)
-            busy = [(message.id, now + message.retry_in) for message in messages if isinstance(message, Busy)]
-            await deliveries.postpone(transaction, peer, instance_id, busy)
-            answers += await self._settle(transaction, peer, instance_id, reports, now)
-            if any(isinstance(message, CanaryEcho) for message in messages):
-                await presences.renew_lease(transaction, peer.presence_id, instance_id, now, now + self._lease)
-        return answers
+            await deliveries.requeue_dispatched(transaction, peer, instance_id, [message.id for message in busy])
+            full = [message.id for message in busy if message.reason == "host_full"]
+            hosts = await deliveries.hosts_of(transaction, peer, full)
+            in_vain = await reports.settle(transaction, peer, instance_id, ended, now)
+            if any(isinstance(message, CanaryEcho) for message in said):
+                await presences.note_canary(transaction, peer.presence_id, instance_id, now)
+        if any(isinstance(message, CanaryEcho) for message in said):
+            self._leases.renew(peer.presence_id, instance_id)
+        for done in in_vain:
+            self._connections.tell(peer.presence_id, done.instance_id, Cancel(id=done.delivery_id))
+        self._spare(connection, busy, hosts)
+        for finished in (held, ended, busy):
+            connection.holding.difference_update(message.id for message in finished)
+        return answers + [ReportAck(id=report.id) for report in ended]
 
     async def end(self, peer: Peer, instance_id: str, unanswered: Collection[str], *, violated: bool) -> None:
         """The session is over: its unanswered deliveries are queued again.
@@ -122,14 +141,14 @@ class Sessions:
             )  # fmt: skip
         self._bus.wake(peer.presence_id)
 
-    async def _reconcile(
-        self, transaction: AsyncConnection, peer: Peer, instance_id: str, stated: Collection[str]
-    ) -> None:
-        """The agent has stated all that it has; what we believed it had besides is queued again.
+    async def _reconcile(self, transaction: AsyncConnection, connection: Connection, now: int) -> list[Answer]:
+        """The agent has stated all that it has. What we believed it had besides is queued again.
 
         What waits for a person's decision goes on waiting: nobody knows whether it took effect.
         """
-        lost = await deliveries.had_by(transaction, peer, instance_id) - set(stated)
+        peer, instance_id = connection.peer, connection.instance_id
+        owned = await deliveries.had_by(transaction, peer, instance_id)
+        lost, other = owned - connection.holding, connection.holding - owned
         if lost:
             await deliveries.requeue_accepted(transaction, peer, instance_id, lost)
             await holds.disown(transaction, peer, instance_id, lost)
@@ -137,39 +156,23 @@ class Sessions:
                 "the agent lost accepted deliveries (is its journal gone?); they are queued again, if not held",
                 count=len(lost), presence=peer.presence_id, instance=instance_id,
             )  # fmt: skip
+        await deliveries.accept(transaction, peer, instance_id, other, now)
         await deliveries.requeue_dispatched(transaction, peer, instance_id)
+        cancels = await _cancels(transaction, peer, instance_id, other)
+        connection.holding.difference_update(cancel.id for cancel in cancels)
+        connection.locate(await deliveries.hosts_of(transaction, peer, connection.session.unattempted))
+        return [*cancels, Reconciled()]
 
-    async def _settle(
-        self, transaction: AsyncConnection, peer: Peer, instance_id: str, reports: Sequence[Report], now: int
-    ) -> list[ReportAck]:
-        if not reports:
-            return []
-        known = await deliveries.standings(transaction, peer, {report.id for report in reports})
-        settled = []
-        for report in reports:
-            if report.id not in known:
-                _log.warning("report for an unknown delivery", delivery=report.id, presence=peer.presence_id)
-            elif _is_telling(report, known[report.id].instance_id, instance_id):
-                settled.append(_settled(report, now))
-            else:
-                _log.info(
-                    "report of an instance that does not own the delivery, not recorded",
-                    delivery=report.id, state=report.state, presence=peer.presence_id, instance=instance_id,
-                )  # fmt: skip
-        await deliveries.settle(transaction, peer, instance_id, settled)
-        await self._pause(transaction, peer, {known[row.id].webhook_id for row in settled if _is_gone(row, known)}, now)
-        return [ReportAck(id=report.id) for report in reports]
-
-    async def _pause(self, transaction: AsyncConnection, peer: Peer, webhook_ids: Collection[str], now: int) -> None:
-        """Their targets are gone for good: nothing is fired at them until somebody resumes them."""
-        if not webhook_ids:
-            return
-        for webhook_id in await webhooks.pause(transaction, peer.organization_id, webhook_ids, Reason.GONE, now):
-            count = await holds.hold_queued(transaction, peer, [webhook_id])
-            _log.warning(
-                "webhook paused, its target answered 410: change or resume it",
-                webhook=webhook_id, presence=peer.presence_id, reason=Reason.GONE.value, held=count,
-            )  # fmt: skip
+    def _spare(self, connection: Connection, busy: Sequence[Busy], hosts: Mapping[str, str]) -> None:
+        """What the agent did not take goes to another, or to it when it may take it."""
+        presence_id = connection.peer.presence_id
+        for message in busy:
+            if message.reason != "host_full":
+                connection.rest(message.retry_in / 1000)
+            elif message.id in hosts:
+                self._connections.close_host(presence_id, hosts[message.id], message.retry_in / 1000)
+        if busy:
+            self._bus.wake(presence_id)
 
     async def _hold(
         self, transaction: AsyncConnection, peer: Peer, instance_id: str, held: Sequence[Held], now: int
@@ -183,6 +186,7 @@ class Sessions:
             Release(id=message.id, attempts=message.attempts) for message in mine if _is_released(message, known)
         ]
         waiting = [message for message in mine if not _is_released(message, known)]
+        await holds.say_release(transaction, peer, [release.id for release in answers])
         await holds.hold(transaction, peer, instance_id, [_waiting(message, now) for message in waiting])
         for message in waiting:
             if known[message.id].state is DeliveryState.ACCEPTED:
@@ -194,19 +198,9 @@ class Sessions:
         return answers
 
 
-def _is_telling(report: Report, owner: str | None, instance_id: str) -> bool:
-    """A success is true whoever says it: the request arrived. Any other end is the owner's alone to say.
-
-    So a former owner cannot end what a new one still attempts. Nobody owns a queued delivery, so nobody
-    can fail it: it is fired again, and whoever has it already then says again how it ended, as its owner.
-    """
-    return report.state is FinalState.SUCCEEDED or owner == instance_id
-
-
-def _is_gone(settled: Settled, known: Mapping[str, Standing]) -> bool:
-    """Whether the delivery ended now, because its target is gone."""
-    is_new = known[settled.id].state in sources_of(DeliveryState.FAILED)
-    return is_new and settled.state is FinalState.FAILED and settled.reason == Reason.GONE
+async def _cancels(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> list[Cancel]:
+    """For what the instance has although it is no longer its own."""
+    return [Cancel(id=id_) for id_ in await deliveries.had_in_vain(transaction, peer, instance_id, ids)]
 
 
 def _is_released(held: Held, known: Mapping[str, Standing]) -> bool:
@@ -216,23 +210,4 @@ def _is_released(held: Held, known: Mapping[str, Standing]) -> bool:
 
 
 def _waiting(held: Held, now: int) -> Waiting:
-    return Waiting(held.id, held.reason, held.attempts, _attempt_log(held.log, now))
-
-
-def _settled(report: Report, now: int) -> Settled:
-    return Settled(
-        id=report.id,
-        state=report.state,
-        reason=report.reason,
-        attempts=report.attempts,
-        attempt_log=_attempt_log(report.log, now),
-        settled_at=max(0, now - report.settled_ago),
-    )
-
-
-def _attempt_log(log: Sequence[AttemptRecord], now: int) -> str:
-    """As stored: absolute times in place of the ages."""
-    attempts = [
-        {"at": max(0, now - record.ago), **record.model_dump(exclude={"ago"}, exclude_none=True)} for record in log
-    ]
-    return json.dumps(attempts, separators=(",", ":"))
+    return Waiting(held.id, held.reason, held.attempts, attempt_log(held.log, now))

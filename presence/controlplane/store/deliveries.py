@@ -1,19 +1,17 @@
-"""Deliveries: every change of state is one guarded UPDATE, made by `change`. Into `held` and out of it: `holds`.
+"""Deliveries: every change of state is one guarded UPDATE, made by `change`. Out of `queued`: `queue`; into `held`
+and out of it: `holds`.
 
 What a guard does not let through changes nothing: a message that comes late or twice has no effect.
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Select,
     Update,
     and_,
     bindparam,
-    exists,
     insert,
     literal,
     or_,
@@ -24,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
 from presence.controlplane.store.chunks import chunks
-from presence.controlplane.store.tables import delivery, webhook
+from presence.controlplane.store.tables import OWNED, delivery
 from presence.domain.delivery import DeliveryState, FinalState, sources_of
 from presence.domain.outcome import Reason
 
@@ -34,7 +32,10 @@ _FINAL = tuple(_D(final.value) for final in FinalState)
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """What a delivery starts with. It is queued, unless there is a `reason` why it is held."""
+    """What a delivery starts with. It is queued, unless there is a `reason` why it is held.
+
+    `host`: where its URI points, host and port.
+    """
 
     id: str
     webhook_id: str
@@ -43,6 +44,7 @@ class NewDelivery:
     event_type: str
     subject: str
     uri: str
+    host: str
     method: str
     body: str | None
     content_type: str | None
@@ -50,28 +52,6 @@ class NewDelivery:
     created_at: int
     expires_at: int
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A queued delivery that may be fired now. `suspect`: a session broke once while it was unanswered.
-
-    `paused`: its webhook has been paused since it was queued, so it is to be held instead.
-    """
-
-    id: str
-    webhook_id: str
-    event_type: str
-    subject: str
-    uri: str
-    method: str
-    body: str | None
-    content_type: str | None
-    on_unknown: str
-    created_at: int
-    expires_at: int
-    suspect: bool
-    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,50 +99,6 @@ async def add(transaction: AsyncConnection, organization_id: str, added: Sequenc
         await transaction.execute(insert(delivery), rows)
 
 
-async def due(transaction: AsyncConnection, peer: Peer, now: int, limit: int) -> list[Due]:
-    """The oldest queued deliveries of a presence that may be fired now; suspects come first."""
-    suspects = _due(peer, now, limit).where(delivery.c.protocol_closes > 0)
-    others = _due(peer, now, limit).where(delivery.c.protocol_closes == 0)
-    found = [Due(*row) for query in (suspects, others) for row in await transaction.execute(query)]
-    return found[:limit]
-
-
-def _due(peer: Peer, now: int, limit: int) -> Select[Any]:
-    paused = exists().where(webhook.c.id == delivery.c.webhook_id, webhook.c.paused_at.is_not(None))
-    return (
-        select(
-            delivery.c.id,
-            delivery.c.webhook_id,
-            delivery.c.event_type,
-            delivery.c.subject,
-            delivery.c.uri,
-            delivery.c.method,
-            delivery.c.body,
-            delivery.c.content_type,
-            delivery.c.on_unknown,
-            delivery.c.created_at,
-            delivery.c.expires_at,
-            delivery.c.protocol_closes > 0,
-            paused,
-        )
-        .where(of(peer), is_due(now))
-        .order_by(delivery.c.created_at, delivery.c.id)
-        .limit(limit)
-    )
-
-
-def is_due(now: int) -> ColumnElement[bool]:
-    """Queued, not postponed, not too old."""
-    return and_(delivery.c.state == _D.QUEUED, delivery.c.not_before <= now, delivery.c.expires_at > now)
-
-
-async def dispatch(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
-    """Gives queued deliveries to an instance."""
-    await transaction.execute(
-        change(_D.DISPATCHED).where(of(peer), delivery.c.id.in_(ids)).values(instance_id=instance_id, dispatched_at=now)
-    )
-
-
 async def accept(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
     """The instance has them in its journal. One that was queued again meanwhile becomes accepted, too.
 
@@ -192,15 +128,27 @@ async def had_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str
 async def had_by(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:
     """Those that the instance should have in its journal: accepted, or held by it for a person's decision."""
     query = select(delivery.c.id).where(
-        of(peer), delivery.c.state.in_((_D.ACCEPTED, _D.HELD)), delivery.c.instance_id == instance_id
+        of(peer), OWNED, delivery.c.instance_id == instance_id, delivery.c.state != _D.DISPATCHED
     )
     return set((await transaction.execute(query)).scalars())
+
+
+async def hosts_of(transaction: AsyncConnection, peer: Peer, ids: Collection[str]) -> dict[str, str]:
+    """Where those of the presence's deliveries point."""
+    query = select(delivery.c.id, delivery.c.host).where(of(peer))
+    return {
+        row[0]: row[1]
+        for chunk in chunks(ids)
+        for row in await transaction.execute(query.where(delivery.c.id.in_(chunk)))
+    }
 
 
 async def requeue_accepted(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> None:
     """The instance does not know them any more: its journal was lost, and whatever was decided with it."""
     mine = (of(peer), delivery.c.instance_id == instance_id)
-    statement = change(_D.QUEUED, _D.ACCEPTED).where(*mine).values(instance_id=None, released_attempts=None)
+    statement = (
+        change(_D.QUEUED, _D.ACCEPTED).where(*mine).values(instance_id=None, released_attempts=None, release_said=False)
+    )
     for chunk in chunks(ids):
         await transaction.execute(statement.where(delivery.c.id.in_(chunk)))
 
@@ -216,17 +164,6 @@ async def requeue_dispatched(
         return
     for chunk in chunks(ids):
         await transaction.execute(statement.where(delivery.c.id.in_(chunk)))
-
-
-async def postpone(transaction: AsyncConnection, peer: Peer, instance_id: str, busy: Sequence[tuple[str, int]]) -> None:
-    """The instance did not take them: (id, not to be offered before)."""
-    if busy:
-        statement = (
-            change(_D.QUEUED, _D.DISPATCHED)
-            .where(of(peer), delivery.c.instance_id == instance_id, delivery.c.id == bindparam("busy"))
-            .values(instance_id=None, not_before=bindparam("later"))
-        )
-        await transaction.execute(statement, [{"busy": busy_id, "later": later} for busy_id, later in busy])
 
 
 async def blame(transaction: AsyncConnection, peer: Peer, ids: Collection[str], limit: int, now: int) -> list[str]:

@@ -26,6 +26,7 @@ class Delivery:
     instance_id: str | None
     attempts: int
     attempt_log: str
+    takeovers: int
     created_at: int
     dispatched_at: int | None
     accepted_at: int | None

@@ -46,7 +46,9 @@ async def hold(transaction: AsyncConnection, peer: Peer, instance_id: str, waiti
     mine = (of(peer), delivery.c.instance_id == instance_id, delivery.c.id == bindparam("of"))
     asked: dict[str, Any] = {"reason": bindparam("why"), "attempts": bindparam("made"), "attempt_log": bindparam("log")}
     undecided = delivery.c.released_attempts.is_distinct_from(bindparam("made"))
-    first = change(_D.HELD, _D.ACCEPTED).where(*mine, undecided).values(**asked, released_attempts=None)
+    first = (
+        change(_D.HELD, _D.ACCEPTED).where(*mine, undecided).values(**asked, released_attempts=None, release_said=False)
+    )
     again = update(delivery).where(*mine, delivery.c.state == _D.HELD).values(**asked)
     await transaction.execute(first, rows)
     await transaction.execute(again, rows)
@@ -67,17 +69,26 @@ def _undecided(organization_id: str, delivery_id: str) -> ColumnElement[bool]:
     )
 
 
-async def release(transaction: AsyncConnection, organization_id: str, delivery_id: str) -> None:
-    """A person said to go on: so does the instance that has it, or else the next one that is given it."""
+async def release(transaction: AsyncConnection, organization_id: str, delivery_id: str, *, said: bool) -> None:
+    """A person said to go on: so does the instance that has it, or else the next one that is given it.
+
+    `said`: the instance that has it is told at once.
+    """
     held = _undecided(organization_id, delivery_id)
     await transaction.execute(
         change(_D.ACCEPTED, _D.HELD)
         .where(held, delivery.c.instance_id.is_not(None))
-        .values(reason=None, released_attempts=delivery.c.attempts)
+        .values(reason=None, released_attempts=delivery.c.attempts, release_said=said)
     )
     await transaction.execute(
         change(_D.QUEUED, _D.HELD).where(held, delivery.c.instance_id.is_(None)).values(reason=None)
     )
+
+
+async def say_release(transaction: AsyncConnection, peer: Peer, ids: Collection[str]) -> None:
+    """The instance that has them is told what was decided."""
+    for chunk in chunks(ids):
+        await transaction.execute(update(delivery).where(of(peer), delivery.c.id.in_(chunk)).values(release_said=True))
 
 
 async def abandon(transaction: AsyncConnection, organization_id: str, delivery_id: str, now: int) -> None:

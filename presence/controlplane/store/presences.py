@@ -1,20 +1,26 @@
 """Presences, their keys, and the instances that were seen of them."""
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
+from presence.controlplane.runs import Runs
 from presence.controlplane.store.tables import instance, presence, presence_key
 from presence.protocol.messages import Hello
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A presence with its key's dates and the instance that was heard of last."""
+    """A presence with its keys' latest dates, the instance that was heard of last, and the latest conflict.
+
+    `conflict_hosts`: a JSON array.
+    """
 
     id: str
     name: str
@@ -24,6 +30,8 @@ class Presence:
     platform: str | None
     connected_at: int | None
     last_canary_at: int | None
+    conflict_at: int | None
+    conflict_hosts: str | None
 
 
 _LATEST = select(
@@ -35,20 +43,28 @@ _LATEST = select(
     )
     .label("place"),
 ).subquery()
+_KEYS = select(presence_key).where(presence_key.c.presence_id == presence.c.id).correlate(presence)
+_CONFLICT = (
+    select(instance.c.conflict_hosts)
+    .where(instance.c.presence_id == presence.c.id, instance.c.conflict_at.is_not(None))
+    .order_by(instance.c.conflict_at.desc())
+    .limit(1)
+)
 # Built once: that takes longer than running it.
-_PRESENCES = (
+_PRESENCES: Select[Any] = (
     select(
         presence.c.id,
         presence.c.name,
-        presence_key.c.expires_at,
-        presence_key.c.last_used_at,
+        _KEYS.with_only_columns(func.max(presence_key.c.expires_at)).scalar_subquery(),
+        _KEYS.with_only_columns(func.max(presence_key.c.last_used_at)).scalar_subquery(),
         _LATEST.c.host,
         _LATEST.c.platform,
         _LATEST.c.connected_at,
         _LATEST.c.last_canary_at,
+        _CONFLICT.with_only_columns(instance.c.conflict_at).scalar_subquery(),
+        _CONFLICT.scalar_subquery(),
     )
-    .outerjoin_from(presence, presence_key, presence_key.c.presence_id == presence.c.id)
-    .outerjoin(_LATEST, (_LATEST.c.presence_id == presence.c.id) & (_LATEST.c.place == 1))
+    .outerjoin_from(presence, _LATEST, (_LATEST.c.presence_id == presence.c.id) & (_LATEST.c.place == 1))
     .where(presence.c.organization_id == bindparam("organization_id"))
 )
 
@@ -86,11 +102,25 @@ async def replace_key(
     transaction: AsyncConnection, presence_id: str, key_id: str, key_hash: str, now: int, expires_at: int
 ) -> None:
     """The one key of a presence: whatever was there before is gone."""
-    await transaction.execute(delete(presence_key).where(presence_key.c.presence_id == presence_id))
+    await add_key(transaction, presence_id, key_id, key_hash, now, expires_at)
+    await retire_keys(transaction, presence_id, key_id)
+
+
+async def add_key(
+    transaction: AsyncConnection, presence_id: str, key_id: str, key_hash: str, now: int, expires_at: int
+) -> None:
+    """One more key of a presence."""
     await transaction.execute(
         insert(presence_key).values(
             id=key_id, presence_id=presence_id, hash=key_hash, created_at=now, expires_at=expires_at
         )
+    )
+
+
+async def retire_keys(transaction: AsyncConnection, presence_id: str, key_id: str) -> None:
+    """All keys of the presence but this one are void."""
+    await transaction.execute(
+        delete(presence_key).where(presence_key.c.presence_id == presence_id, presence_key.c.id != key_id)
     )
 
 
@@ -113,15 +143,27 @@ async def use_key(transaction: AsyncConnection, key_id: str, now: int) -> bool:
     return changed.rowcount == 1
 
 
-async def greet(transaction: AsyncConnection, presence_id: str, hello: Hello, now: int, lease_until: int) -> None:
-    """Notes an instance's new session and begins its lease."""
+async def runs(transaction: AsyncConnection, presence_id: str, instance_id: str) -> Runs | None:
+    """The runs that are known of an instance."""
+    found = (await transaction.execute(_RUNS, {"presence": presence_id, "instance": instance_id})).first()
+    if found is None:
+        return None
+    run, host, former, conflict_at, conflict_hosts = found
+    return Runs(run, host, json.loads(former), conflict_at, tuple(json.loads(conflict_hosts)))
+
+
+async def greet(transaction: AsyncConnection, presence_id: str, hello: Hello, runs: Runs, now: int) -> None:
+    """Notes an instance's new session."""
     facts = {
         "epoch": hello.epoch,
         "host": hello.host,
         "agent_version": hello.agent_version,
         "platform": hello.platform,
         "connected_at": now,
-        "lease_until": lease_until,
+        "run": runs.run,
+        "former_runs": json.dumps(runs.former),
+        "conflict_at": runs.conflict_at,
+        "conflict_hosts": json.dumps(runs.conflict_hosts),
     }
     statement = upsert(instance).values(presence_id=presence_id, instance_id=hello.instance, **facts)
     await transaction.execute(
@@ -129,12 +171,15 @@ async def greet(transaction: AsyncConnection, presence_id: str, hello: Hello, no
     )
 
 
-async def renew_lease(
-    transaction: AsyncConnection, presence_id: str, instance_id: str, now: int, lease_until: int
-) -> None:
-    """An instance proved life: one row, whatever it holds."""
+async def note_canary(transaction: AsyncConnection, presence_id: str, instance_id: str, now: int) -> None:
+    """An instance proved life."""
     await transaction.execute(
         update(instance)
         .where(instance.c.presence_id == presence_id, instance.c.instance_id == instance_id)
-        .values(last_canary_at=now, lease_until=lease_until)
+        .values(last_canary_at=now)
     )
+
+
+_RUNS = select(
+    instance.c.run, instance.c.host, instance.c.former_runs, instance.c.conflict_at, instance.c.conflict_hosts
+).where(instance.c.presence_id == bindparam("presence"), instance.c.instance_id == bindparam("instance"))

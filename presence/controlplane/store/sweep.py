@@ -1,24 +1,37 @@
 """What time alone brings about, in all organizations: expiry, ended leases, waits that are over, a restart."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
-from sqlalchemy import exists, select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from presence.controlplane.store.deliveries import change, is_due
-from presence.controlplane.store.tables import delivery, instance, presence
+from presence.controlplane.store.chunks import chunks
+from presence.controlplane.store.deliveries import change
+from presence.controlplane.store.queue import is_due
+from presence.controlplane.store.tables import OWNED, WAITING, delivery, instance, presence
 from presence.domain.delivery import DeliveryState
 from presence.domain.outcome import Reason
+from presence.domain.webhook import OnUnknown
 
 _D = DeliveryState
-_WAITING = (_D.QUEUED, _D.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """What became of an instance's deliveries: queued again, or held until a person decides."""
+
+    queued: int
+    held: int
 
 
 async def presences_with_due(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> set[str]:
     """Those of the presences that have a delivery to fire now."""
     some = exists().where(delivery.c.presence_id == presence.c.id, is_due(now))
-    query = select(presence.c.id).where(presence.c.id.in_(presence_ids), some)
-    return set((await transaction.execute(query)).scalars())
+    found: set[str] = set()
+    for chunk in chunks(presence_ids):
+        found.update((await transaction.execute(select(presence.c.id).where(presence.c.id.in_(chunk), some))).scalars())
+    return found
 
 
 async def requeue_all_dispatched(transaction: AsyncConnection) -> int:
@@ -33,39 +46,48 @@ async def expire(transaction: AsyncConnection, now: int) -> int:
     The instance that holds one ends it, too, by the same age; if it does not, it is told to when it next states it.
     """
     changed = await transaction.execute(
-        change(_D.EXPIRED, *_WAITING).where(delivery.c.expires_at <= now).values(reason=Reason.TOO_OLD, settled_at=now)
+        change(_D.EXPIRED, _D.QUEUED, _D.HELD)
+        .where(WAITING, delivery.c.expires_at <= now)
+        .values(reason=Reason.TOO_OLD, settled_at=now)
     )
     return changed.rowcount
 
 
 async def has_expired(transaction: AsyncConnection, now: int) -> bool:
     """Whether `expire` would find something."""
-    query = select(delivery.c.id).where(delivery.c.state.in_(_WAITING), delivery.c.expires_at <= now).limit(1)
+    query = select(delivery.c.id).where(WAITING, delivery.c.expires_at <= now).limit(1)
     return (await transaction.execute(query)).first() is not None
 
 
-async def abandoned(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> list[tuple[str, str]]:
-    """(presence, instance) whose lease has ended, by the wall clock, while deliveries are theirs.
+async def owners(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[tuple[str, str]]:
+    """(presence, instance) that deliveries are given to and that has them, as far as is known.
 
     What an instance holds for a person's decision is no reason, and is not taken from it.
     """
     owned = exists().where(
+        OWNED,
         delivery.c.presence_id == instance.c.presence_id,
-        delivery.c.state.in_((_D.DISPATCHED, _D.ACCEPTED)),
         delivery.c.instance_id == instance.c.instance_id,
+        delivery.c.state != _D.HELD,
     )
-    query = select(instance.c.presence_id, instance.c.instance_id).where(
-        instance.c.presence_id.in_(presence_ids), instance.c.lease_until < now, owned
-    )
-    return [(row[0], row[1]) for row in await transaction.execute(query)]
+    query = select(instance.c.presence_id, instance.c.instance_id).where(owned)
+    return [
+        (row[0], row[1])
+        for chunk in chunks(presence_ids)
+        for row in await transaction.execute(query.where(instance.c.presence_id.in_(chunk)))
+    ]
 
 
 async def dispatched(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[tuple[str, str, str]]:
     """(presence, instance, delivery) of what is on its way."""
     query = select(delivery.c.presence_id, delivery.c.instance_id, delivery.c.id).where(
-        delivery.c.presence_id.in_(presence_ids), delivery.c.state == _D.DISPATCHED
+        delivery.c.state == _D.DISPATCHED
     )
-    return [(row[0], row[1], row[2]) for row in await transaction.execute(query)]
+    return [
+        (row[0], row[1], row[2])
+        for chunk in chunks(presence_ids)
+        for row in await transaction.execute(query.where(delivery.c.presence_id.in_(chunk)))
+    ]
 
 
 async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[tuple[str, str, str]]) -> None:
@@ -77,14 +99,20 @@ async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[tuple[
         )
 
 
-async def requeue_abandoned(transaction: AsyncConnection, presence_id: str, instance_id: str, now: int) -> int:
-    """Takes deliveries from an instance whose lease has ended. Gives how many there were."""
-    ended = select(instance.c.instance_id).where(
-        instance.c.presence_id == presence_id, instance.c.instance_id == instance_id, instance.c.lease_until < now
+async def take_over(transaction: AsyncConnection, presence_id: str, instance_id: str) -> TakeOver:
+    """Takes deliveries from an instance whose lease has ended.
+
+    It may have sent what it had accepted, so what its webhook wants to have held then is held until a person
+    decides; unless one has said already to send it again, and the instance did not hear of it.
+    """
+    mine = (OWNED, delivery.c.presence_id == presence_id, delivery.c.instance_id == instance_id)
+    undecided = or_(delivery.c.released_attempts.is_(None), delivery.c.release_said)
+    to_hold = and_(delivery.c.on_unknown == OnUnknown.HOLD, undecided)
+    nobodys = {"instance_id": None, "released_attempts": None, "release_said": False}
+    taken = {**nobodys, "takeovers": delivery.c.takeovers + 1}
+    unaccepted = await transaction.execute(change(_D.QUEUED, _D.DISPATCHED).where(*mine).values(nobodys))
+    held = await transaction.execute(
+        change(_D.HELD, _D.ACCEPTED).where(*mine, to_hold).values(**taken, reason=Reason.UNKNOWN)
     )
-    changed = await transaction.execute(
-        change(_D.QUEUED, _D.DISPATCHED, _D.ACCEPTED)
-        .where(delivery.c.presence_id == presence_id, delivery.c.instance_id.in_(ended))
-        .values(instance_id=None, released_attempts=None)
-    )
-    return changed.rowcount
+    queued = await transaction.execute(change(_D.QUEUED, _D.ACCEPTED).where(*mine).values(taken))
+    return TakeOver(unaccepted.rowcount + queued.rowcount, held.rowcount)

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -16,6 +17,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    literal_column,
 )
 
 from presence.domain.delivery import DeliveryState
@@ -27,6 +30,9 @@ from presence.domain.webhook import (
     Method,
     OnUnknown,
 )
+
+MAX_HOST_LENGTH = 261
+"""A DNS name (253), a colon, a port; or an IPv6 address in brackets and a port."""
 
 metadata = MetaData(
     naming_convention={
@@ -112,7 +118,10 @@ instance = Table(
     Column("platform", String(64), nullable=False),
     Column("connected_at", BigInteger, nullable=False),
     Column("last_canary_at", BigInteger),
-    Column("lease_until", BigInteger, nullable=False),
+    Column("run", String(36), nullable=False),
+    Column("former_runs", Text, nullable=False, server_default="{}"),
+    Column("conflict_at", BigInteger),
+    Column("conflict_hosts", Text, nullable=False, server_default="[]"),
 )
 
 webhook = Table(
@@ -169,6 +178,7 @@ delivery = Table(
     Column("event_type", String(64), nullable=False),
     Column("subject", String(256), nullable=False),
     Column("uri", String(MAX_URI_LENGTH), nullable=False),
+    Column("host", String(MAX_HOST_LENGTH), nullable=False),
     Column("method", String(8), nullable=False),
     Column("body", String(MAX_BODY_LENGTH)),
     Column("content_type", String(MAX_CONTENT_TYPE_LENGTH)),
@@ -179,8 +189,9 @@ delivery = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("attempt_log", Text, nullable=False, server_default="[]"),
     Column("released_attempts", Integer),
+    Column("release_said", Boolean, nullable=False, server_default=false()),
+    Column("takeovers", Integer, nullable=False, server_default="0"),
     Column("protocol_closes", Integer, nullable=False, server_default="0"),
-    Column("not_before", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("dispatched_at", BigInteger),
@@ -189,15 +200,29 @@ delivery = Table(
     _listed("state", DeliveryState),
     _listed("method", Method),
     _listed("on_unknown", OnUnknown),
-    Index(None, "presence_id", "state", "created_at", "id"),
-    Index(None, "state", "expires_at"),
+    Index(None, "presence_id", "state", "host", "created_at", "id"),
     Index(None, "organization_id", "created_at", "id"),
 )
 
-# Deliveries under suspicion are few and looked for at every claim.
-Index(
-    "ix_delivery_suspects",
-    delivery.c.presence_id,
-    sqlite_where=delivery.c.protocol_closes > 0,
-    postgresql_where=delivery.c.protocol_closes > 0,
-)
+
+def _listed_literally(*states: str) -> ColumnElement[bool]:
+    """A partial index is used where the query holds its condition word for word: with literals, not bound values."""
+    return delivery.c.state.in_([literal_column(f"'{state}'") for state in states])
+
+
+SUSPECT = delivery.c.protocol_closes > literal_column("0")
+"""Deliveries under suspicion are few and looked for at every claim."""
+OWNED = _listed_literally("dispatched", "accepted", "held")
+"""Those that an instance may have, few beside those that have ended."""
+WAITING = _listed_literally("queued", "held")
+"""Those that expire."""
+
+
+def _partial_index(name: str, condition: ColumnElement[bool], *columns: str) -> None:
+    listed = [delivery.c[column] for column in columns]
+    Index(f"ix_delivery_{name}", *listed, sqlite_where=condition, postgresql_where=condition)
+
+
+_partial_index("suspects", SUSPECT, "presence_id", "state", "created_at", "id")
+_partial_index("owned", OWNED, "presence_id", "instance_id")
+_partial_index("waiting", WAITING, "expires_at")

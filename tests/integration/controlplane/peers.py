@@ -24,6 +24,7 @@ from presence.protocol.messages import (
     Held,
     Hello,
     Ready,
+    Reconciled,
     Report,
     ReportAck,
     Welcome,
@@ -45,20 +46,28 @@ def agent_connection(url: str, key: str, *, subprotocol: str = SUBPROTOCOL) -> c
 
 
 class Agent:
-    """A connected agent; `async with Agent(...)` says Hello, states what it holds, and is ready."""
+    """A connected agent; `async with Agent(...)` says Hello, states what it holds, and is ready when that is looked at.
+
+    `before_ready` has what it was told until then.
+    """
 
     def __init__(
         self, url: str, key: str, *, instance: str | None = None, credit: int = 64, held: Sequence[str] = (),
-        echoes: bool = True,
+        unattempted: Sequence[str] = (), echoes: bool = True, run: str | None = None, host: str = "inside",
     ) -> None:  # fmt: skip
         self.instance = instance or str(uuid4())
         self._url, self._key, self._held, self._echoes = url, key, list(held), echoes
+        self._unattempted = set(unattempted)
         hello = Hello(
-            versions=(1,), instance=self.instance, epoch=1, credit=credit, agent_version="0.1.0", host="inside",
-            platform="linux_x64",
+            versions=(1,), instance=self.instance, epoch=1, run=run or str(uuid4()), credit=credit,
+            agent_version="0.1.0", host=host, platform="linux_x64",
         )  # fmt: skip
         self.session = AgentSession(hello)
         self._received: list[Any] = []
+        self._news = asyncio.Condition()
+        self._reading: asyncio.Task[None] | None = None
+        self._is_over = False
+        self.before_ready: list[Any] = []
         self._socket: ClientConnection | None = None
 
     @property
@@ -68,14 +77,28 @@ class Agent:
 
     async def __aenter__(self) -> Self:
         self._socket = await agent_connection(self._url, self._key)
-        await self._flush()
-        await self.expect(Welcome)
-        self.session.hold(self._held)
-        await self.say(Ready())
+        self._reading = asyncio.create_task(self._read())
+        try:
+            await self._begin()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
+    async def _begin(self) -> None:
+        await self._flush()
+        await self.expect(Welcome)
+        self.session.hold(self._held, self._unattempted)
+        await self._flush()
+        await self.expect(Reconciled)
+        self.before_ready = list(self._received)
+        await self.say(Ready())
+
     async def __aexit__(self, *exc: object) -> None:
+        assert self._reading is not None, "entered"
         await self.socket.close()
+        with contextlib.suppress(ConnectionClosed, asyncio.CancelledError):
+            await self._reading
 
     async def say(self, *messages: AgentMessage) -> None:
         for message in messages:
@@ -84,13 +107,13 @@ class Agent:
 
     async def expect(self, kind: type[M]) -> M:
         """The next message of that kind; others are kept for later."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                for message in self._received:
-                    if isinstance(message, kind):
-                        self._received.remove(message)
-                        return message
-                await self._receive()
+        async with asyncio.timeout(SECONDS), self._news:
+            await self._news.wait_for(lambda: self.waiting(kind) or self._is_over)
+        if not self.waiting(kind) and self._reading is not None:
+            await self._reading  # raises why there will be none
+        message = self.waiting(kind)[0]
+        self._received.remove(message)
+        return message
 
     async def fires(self, count: int) -> list[Fire]:
         return [await self.expect(Fire) for _ in range(count)]
@@ -115,10 +138,8 @@ class Agent:
 
     async def closed(self) -> int:
         """Waits for the control plane to end the connection; its close code."""
-        async with asyncio.timeout(SECONDS):
-            with contextlib.suppress(ConnectionClosed):
-                while True:
-                    await self._receive()
+        async with asyncio.timeout(SECONDS), self._news:
+            await self._news.wait_for(lambda: self._is_over)
         assert self.socket.protocol.close_rcvd is not None, "no close frame"
         return self.socket.protocol.close_rcvd.code
 
@@ -133,12 +154,22 @@ class Agent:
         while (await self.expect(ReportAck)).id != probe:
             pass
 
-    async def _receive(self) -> None:
-        for message in self.session.receive(await self.socket.recv()):
-            if isinstance(message, Canary) and self._echoes:
-                await self.say(CanaryEcho(nonce=message.nonce))
-            else:
-                self._received.append(message)
+    async def _read(self) -> None:
+        """Takes what comes in, and answers canaries, until the connection ends."""
+        try:
+            while True:
+                messages = self.session.receive(await self.socket.recv())
+                for message in messages:
+                    if isinstance(message, Canary) and self._echoes:
+                        await self.say(CanaryEcho(nonce=message.nonce))
+                    else:
+                        self._received.append(message)
+                async with self._news:
+                    self._news.notify_all()
+        finally:
+            self._is_over = True
+            async with self._news:
+                self._news.notify_all()
 
     async def _flush(self) -> None:
         for frame in self.session.outgoing():

@@ -9,7 +9,7 @@ import aiohttp
 
 from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings
-from presence.protocol.messages import Accepted, Fire
+from presence.protocol.messages import Accepted, Attempted, Fire
 from tests.integration.controlplane.peers import Agent, Caller
 from tests.support.processes import Program
 
@@ -35,7 +35,7 @@ async def test_nothing_is_lost_by_a_kill(
             for number in range(4):
                 await caller.event(f"subject-{number}")
             accepted, dispatched = await agent.fires(2)
-            await agent.say(Accepted(id=accepted.id))
+            await agent.say(Accepted(id=accepted.id), Attempted(ids=(accepted.id,)))
             await agent.settled()
             late = await agent.expect(Fire)
             await program.kill()

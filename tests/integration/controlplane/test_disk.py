@@ -6,6 +6,7 @@ from presence.clock import SystemClock
 from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
+from presence.controlplane.leases import Leases
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.presences import Presences
@@ -22,7 +23,7 @@ async def test_a_full_disk(settings: ControlPlaneSettings, administrator: InitRe
         accounts = Accounts(database, clock, 60)
         token = await accounts.log_in(administrator.key_id, administrator.key_secret)
         principal = await accounts.authenticate(token.text)
-        presence = await Presences(database, clock, Connections(), 1).create(principal, "office")
+        presence = await Presences(database, clock, Connections(), Leases(60), 1).create(principal, "office")
         bus = Bus()
         draft = Draft(presence.id, "http://x/", EventType.SCAN_EXECUTION_COMPLETED, is_global=True, max_age=60)
         await Webhooks(database, clock, bus).create(principal, draft)

@@ -13,15 +13,24 @@ from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.dispatch import Dispatcher
+from presence.controlplane.leases import Leases
 from presence.controlplane.settings import ControlPlaneSettings
-from presence.controlplane.store import deliveries, events, presences, sweep
+from presence.controlplane.store import deliveries, events, presences, queue, sweep
 from presence.controlplane.store.deliveries import NewDelivery
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.events import Event
 from presence.domain.delivery import DeliveryState
 from presence.errors import CloseCode, DatabaseError
 from presence.protocol.codec import encode
-from presence.protocol.messages import Accepted, AgentMessage, Hello, Ready, Welcome
+from presence.protocol.messages import (
+    Accepted,
+    AgentMessage,
+    Hello,
+    Ready,
+    Reconciled,
+    Stated,
+    Welcome,
+)
 
 PRESENCE = str(uuid4())
 
@@ -46,10 +55,13 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("presence.controlplane.dispatch.POLL_SECONDS", 0.02)
 
 
-def ready(peer: Peer) -> Connection:
+def ready(peer: Peer, credit: int = 9) -> Connection:
     connection = Connection(peer)
-    hear(connection, Hello(versions=(1,), instance=str(uuid4()), epoch=1, credit=9, agent_version="1"))
+    hello = Hello(versions=(1,), instance=str(uuid4()), epoch=1, run=str(uuid4()), credit=credit, agent_version="1")
+    hear(connection, hello)
     connection.say(Welcome(version=1, canary_every=1, lease=1, server_time=1))
+    hear(connection, Stated())
+    connection.say(Reconciled())
     hear(connection, Ready())
     connection.reconciled = True
     return connection
@@ -60,7 +72,7 @@ def hear(connection: Connection, message: AgentMessage) -> None:
         connection.session.receive(frame)
 
 
-async def queued(database: Database, peer: Peer, count: int) -> list[str]:
+async def queued(database: Database, peer: Peer, count: int, host: str = "x:80") -> list[str]:
     ids = sorted(str(uuid4()) for _ in range(count))
     now, hook = SystemClock().wall(), str(uuid4())
     rows = [
@@ -72,6 +84,7 @@ async def queued(database: Database, peer: Peer, count: int) -> list[str]:
             "ScanExecutionCompleted",
             "x",
             "http://x/",
+            host,
             "GET",
             None,
             None,
@@ -102,7 +115,7 @@ async def said(connection: Connection, ids: list[str]) -> None:
 @asynccontextmanager
 async def dispatching(database: Database, connections: Connections) -> AsyncIterator[None]:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        running = group.create_task(Dispatcher(database, SystemClock(), Bus(), connections).run())
+        running = group.create_task(Dispatcher(database, SystemClock(), Bus(), connections, Leases(60)).run())
         yield
         running.cancel()
 
@@ -112,7 +125,7 @@ async def test_a_batch_that_comes_too_late_keeps_no_other_from_being_said(
 ) -> None:
     connections, ending, living = Connections(), ready(peer), ready(peer)
     living.spoken.clear()
-    dispatch = deliveries.dispatch
+    dispatch = queue.dispatch
 
     async def dispatch_at_the_end(*arguments: object) -> None:
         await dispatch(*arguments)  # type: ignore[arg-type]
@@ -125,7 +138,7 @@ async def test_a_batch_that_comes_too_late_keeps_no_other_from_being_said(
         return []
 
     monkeypatch.setattr(sweep, "dispatched", find_none)
-    monkeypatch.setattr(deliveries, "dispatch", dispatch_at_the_end)
+    monkeypatch.setattr(queue, "dispatch", dispatch_at_the_end)
     monkeypatch.setattr(deliveries, "requeue_dispatched", fail)
     ids = await queued(database, peer, 4)
     with connections.opened(ending), connections.opened(living):
@@ -143,7 +156,7 @@ async def test_what_was_dispatched_and_never_said_is_queued_again(database: Data
     connections, connection = Connections(), ready(peer)
     ids = await queued(database, peer, 2)
     async with database.write() as transaction:
-        await deliveries.dispatch(transaction, peer, connection.instance_id, ids, 1)
+        await queue.dispatch(transaction, peer, connection.instance_id, ids, 1)
     with connections.opened(connection):
         async with dispatching(database, connections):
             await said(connection, ids)

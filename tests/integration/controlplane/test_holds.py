@@ -272,18 +272,52 @@ class TestBrisk:
     async def test_a_lease_that_ends_moves_nothing_that_waits_for_a_decision(self, caller: Caller, key: str) -> None:
         async with Agent(caller.url, key) as owner:
             fire = await held(caller, owner)
-            await caller.event("moves")
-            moving = await owner.expect(Fire)
-            await owner.say(Accepted(id=moving.id))
+            await caller.event("accepted")
+            accepted = await owner.expect(Fire)
+            await owner.say(Accepted(id=accepted.id))
             await owner.settled()
         async with Agent(caller.url, key) as heir:
-            assert (await heir.expect(Fire)).id == moving.id
-            assert standing(await caller.delivery(fire.id)) == ("held", "unknown", owner.instance)
+            # Nobody knows whether its request was sent, so a person decides about this one, too.
+            entry = await caller.until(accepted.id, "held")
+            assert (standing(entry), entry["TakeOvers"]) == (("held", "unknown", None), 1)
+            entry = await caller.delivery(fire.id)
+            assert (standing(entry), entry["TakeOvers"]) == (("held", "unknown", owner.instance), 0)
             assert heir.waiting(Fire) == []
             # Once it is decided, whoever is here carries it out.
+            for decided in (fire, accepted):
+                await caller.resolve(decided.id, "Fire")
+                assert (await heir.expect(Fire)).id == decided.id
+                await heir.deliver(decided)
+        async with Agent(caller.url, key, instance=owner.instance, held=[fire.id, accepted.id]) as owner:
+            assert {cancel.id for cancel in owner.before_ready} == {fire.id, accepted.id}
+        for decided in (fire, accepted):
+            assert standing(await caller.delivery(decided.id)) == ("succeeded", "delivered", heir.instance)
+
+    async def test_an_owner_that_comes_back_goes_on_with_what_was_held_in_its_stead(
+        self, caller: Caller, key: str
+    ) -> None:
+        await caller.event()
+        async with Agent(caller.url, key) as owner:
+            fire = await owner.expect(Fire)
+            await owner.say(Accepted(id=fire.id))
+            await owner.settled()
+        async with Agent(caller.url, key) as heir:
+            await caller.until(fire.id, "held")
+            async with Agent(caller.url, key, instance=owner.instance, held=[fire.id]) as owner:
+                await owner.settled()
+                assert owner.waiting(Cancel) == []
+                assert standing(await caller.delivery(fire.id)) == ("accepted", None, owner.instance)
+                await owner.deliver(fire)
+            assert heir.waiting(Fire) == []
+
+    async def test_a_decision_that_the_owner_heard_is_asked_for_again_when_it_is_gone(
+        self, caller: Caller, key: str
+    ) -> None:
+        async with Agent(caller.url, key) as owner:
+            fire = await held(caller, owner)
+            await caller.resolve(fire.id, "Fire")
+            await owner.expect(Release)
+        async with Agent(caller.url, key) as heir:
+            assert standing(await caller.until(fire.id, "held")) == ("held", "unknown", None)
             await caller.resolve(fire.id, "Fire")
             assert (await heir.expect(Fire)).id == fire.id
-            await heir.deliver(fire)
-        async with Agent(caller.url, key, instance=owner.instance, held=[fire.id]) as owner:
-            assert (await owner.expect(Cancel)).id == fire.id
-        assert standing(await caller.delivery(fire.id)) == ("succeeded", "delivered", heir.instance)

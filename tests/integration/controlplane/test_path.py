@@ -7,7 +7,17 @@ from uuid import uuid4
 from pydantic.alias_generators import to_pascal
 
 from presence.domain.delivery import FinalState
-from presence.protocol.messages import Accepted, AttemptRecord, Busy, Cancel, Draining, Fire, Report, ReportAck
+from presence.protocol.messages import (
+    Accepted,
+    Attempted,
+    AttemptRecord,
+    Busy,
+    Cancel,
+    Draining,
+    Fire,
+    Report,
+    ReportAck,
+)
 from tests.integration.controlplane.peers import Agent, Caller
 
 SUBJECT = "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b"
@@ -109,19 +119,57 @@ async def test_a_repeated_event_makes_nothing_new(caller: Caller) -> None:
     assert len(await caller.deliveries()) == 2
 
 
-async def test_no_more_fires_than_the_credit(caller: Caller) -> None:
+async def test_no_more_unattempted_fires_than_the_credit(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     await caller.webhook(presence_id)
-    for number in range(5):
+    for number in range(8):
         await caller.event(f"subject-{number}")
     async with Agent(caller.url, key, credit=2) as agent:
         fires = await agent.fires(2)
+        await agent.say(*(Accepted(id=fire.id) for fire in fires))
+        await agent.settled()
+        assert not agent.waiting(Fire), "accepted is not attempted"
         assert {entry["State"] for entry in (await caller.deliveries())[2:]} == {"queued"}
-        await agent.say(Accepted(id=fires[0].id), Accepted(id=fires[1].id))
-        fires += await agent.fires(2)
-        await agent.say(Accepted(id=fires[2].id))
-        fires += await agent.fires(1)
-    assert [fire.subject_id for fire in fires] == [f"subject-{number}" for number in range(5)]
+        await agent.say(Attempted(ids=tuple(fire.id for fire in fires)))
+        third, fourth = await agent.fires(2)
+        await agent.deliver(third)
+        fifth = await agent.expect(Fire)
+        await agent.say(Accepted(id=fourth.id))
+        await agent.hold(fourth)
+        sixth = await agent.expect(Fire)
+        await agent.say(Busy(id=fifth.id, reason="journal_full", retry_in=0))
+        assert (await agent.expect(Fire)).id == fifth.id
+        fires += [third, fourth, fifth, sixth]
+        assert [fire.subject_id for fire in fires] == [f"subject-{number}" for number in range(6)]
+
+
+async def test_what_is_stated_as_unattempted_uses_credit(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    events = [await caller.event(f"subject-{number}") for number in range(4)]
+    first, second, third, fourth = (event["Deliveries"][0] for event in events)
+    async with Agent(caller.url, key, credit=2, held=[first, second], unattempted=[second]) as agent:
+        assert (await agent.expect(Fire)).id == third
+        await agent.settled()
+        assert not agent.waiting(Fire)
+        await agent.say(Attempted(ids=(second,)))
+        assert (await agent.expect(Fire)).id == fourth
+
+
+async def test_an_instance_that_is_busy_is_spared_and_another_goes_on(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    async with Agent(caller.url, key) as busy:
+        await caller.event("first")
+        await caller.event("second")
+        fires = await busy.fires(2)
+        await busy.say(Busy(id=fires[0].id, reason="memory_full", retry_in=60_000))
+        await caller.until(fires[0].id, "queued")
+        await caller.event("third")
+        await busy.settled()
+        assert not busy.waiting(Fire), "it said that it takes none"
+        async with Agent(caller.url, key) as other:
+            assert {fire.subject_id for fire in await other.fires(2)} == {"first", "third"}
 
 
 async def test_busy_brings_the_delivery_back_after_the_asked_time(caller: Caller) -> None:
@@ -135,6 +183,29 @@ async def test_busy_brings_the_delivery_back_after_the_asked_time(caller: Caller
         await caller.until(fire.id, "queued")
         assert (await agent.expect(Fire)).id == fire.id
         assert asyncio.get_running_loop().time() - asked_at >= 0.25
+
+
+async def test_a_host_that_is_full_waits_and_the_others_go_on(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id, Uri="http://full:81/{SubjectId}")
+    await caller.webhook(presence_id, Uri="http://full:82/{SubjectId}")
+    async with Agent(caller.url, key) as agent:
+        await caller.event("first")
+        full = next(fire for fire in await agent.fires(2) if ":81" in fire.uri)
+        await agent.say(Busy(id=full.id, reason="host_full", retry_in=1000))
+        await caller.until(full.id, "queued")
+        asked_at = asyncio.get_running_loop().time()
+        async with Agent(caller.url, key) as other:
+            for number in range(3):
+                await caller.event(f"subject-{number}")
+            fires = [await agent.expect(Fire), await other.expect(Fire)]
+            fires.append(await (agent if len(agent.waiting(Fire)) else other).expect(Fire))
+            assert all(":82" in fire.uri for fire in fires)
+            assert asyncio.get_running_loop().time() - asked_at < 1
+            back = [await agent.expect(Fire), await agent.expect(Fire)]
+            back += [await other.expect(Fire), await other.expect(Fire)]
+        assert all(":81" in fire.uri for fire in back)
+        assert asyncio.get_running_loop().time() - asked_at >= 0.9
 
 
 async def test_a_session_lost_before_accepted_puts_the_delivery_back_at_once(caller: Caller) -> None:

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from presence.controlplane.app import serving
 from presence.controlplane.settings import ControlPlaneSettings, Dispatch
@@ -96,9 +96,11 @@ async def test_no_more_ids_are_held_than_the_bound(caller: Caller, monkeypatch: 
     held = [str(uuid4()) for _ in range(2501)]
     async with Agent(caller.url, key, held=held[:2500]) as agent:
         await agent.settled()
-    async with Agent(caller.url, key, held=held) as agent:
-        assert await agent.closed() == CloseCode.PROTOCOL_ERROR
-        assert agent.socket.protocol.close_reason == "more than 2500 ids held"
+    with pytest.raises(ConnectionClosedError) as closed:
+        async with Agent(caller.url, key, held=held):
+            pass
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (CloseCode.PROTOCOL_ERROR, "more than 2500 ids held")
 
 
 async def test_a_delivery_that_breaks_two_sessions_is_set_aside(caller: Caller) -> None:

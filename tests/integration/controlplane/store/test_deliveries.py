@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from presence.controlplane.access import Peer
 from presence.controlplane.settings import Store
-from presence.controlplane.store import accounts, deliveries, delivery_log
+from presence.controlplane.store import accounts, deliveries, delivery_log, queue
 from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.deliveries import Settled, change
 from presence.controlplane.store.engine import Database, open_database
@@ -61,16 +61,6 @@ async def test_many_reports_in_one_transaction(database: Database) -> None:
     assert [standings[id_].state for id_ in ids] == ["succeeded"] * 3 + ["failed"] * 2
 
 
-async def test_many_busy_answers_in_one_transaction(database: Database) -> None:
-    ids = await queued(database, 3)
-    async with database.write() as transaction:
-        await deliveries.dispatch(transaction, PEER, "i", ids, 1)
-        await deliveries.postpone(transaction, PEER, "i", [(id_, 50) for id_ in ids[:2]])
-        assert [row.id for row in await deliveries.due(transaction, PEER, 49, 10)] == []
-        assert [row.id for row in await deliveries.due(transaction, PEER, 50, 10)] == ids[:2]
-        assert [row.id for row in await deliveries.due(transaction, PEER, 100, 10)] == []
-
-
 async def test_more_ids_than_one_statement_takes(database: Database) -> None:
     ids = await queued(database, 4)
     many = [*ids[:2], *(str(uuid4()) for _ in range(2 * CHUNK)), *ids[2:]]
@@ -82,10 +72,11 @@ async def test_more_ids_than_one_statement_takes(database: Database) -> None:
         await deliveries.accept(transaction, PEER, "i", many, 1)
         assert set(await deliveries.had_by(transaction, PEER, "i")) == set(ids)
         assert set(await deliveries.had_in_vain(transaction, PEER, "other", many)) == set(ids)
+        assert await deliveries.hosts_of(transaction, PEER, many) == dict.fromkeys(ids, "x:80")
         await deliveries.requeue_accepted(transaction, PEER, "i", many)
-        await deliveries.dispatch(transaction, PEER, "i", ids, 1)
+        await queue.dispatch(transaction, PEER, "i", ids, 1)
         await deliveries.requeue_dispatched(transaction, PEER, "i", many)
-        await deliveries.dispatch(transaction, PEER, "i", ids, 1)
+        await queue.dispatch(transaction, PEER, "i", ids, 1)
         assert set(await deliveries.blame(transaction, PEER, many, 1, 1)) == set(ids)
 
 

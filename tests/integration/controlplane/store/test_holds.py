@@ -10,10 +10,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
-from presence.controlplane.store import deliveries, holds, presences, sweep, webhooks
+from presence.controlplane.store import deliveries, holds, presences, queue, sweep, webhooks
 from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.holds import WEBHOOK_PAUSED, Waiting
+from presence.controlplane.store.sweep import TakeOver
 from presence.controlplane.store.tables import delivery, instance, webhook
 from presence.controlplane.store.webhooks import Webhook
 from tests.integration.controlplane.store.rows import PEER, queued
@@ -61,7 +62,7 @@ async def test_a_decision_counts_for_the_attempts_it_was_made_about(database: Da
     (id_,) = await queued(database, 1)
     async with database.write() as transaction:
         await held(transaction, [id_])
-        await holds.release(transaction, "o", id_)
+        await holds.release(transaction, "o", id_, said=False)
         assert await row(transaction, id_) == RELEASED
         await holds.hold(transaction, PEER, "i", [waiting(id_, attempts=1)])
         assert await row(transaction, id_) == RELEASED
@@ -98,28 +99,63 @@ async def test_a_journal_that_is_lost_takes_the_decision_with_it(database: Datab
     (id_,) = await queued(database, 1)
     async with database.write() as transaction:
         await held(transaction, [id_])
-        await holds.release(transaction, "o", id_)
+        await holds.release(transaction, "o", id_, said=False)
         assert await deliveries.had_by(transaction, PEER, "i") == {id_}
         await deliveries.requeue_accepted(transaction, PEER, "i", [id_])
         found = await row(transaction, id_)
         assert (found["state"], found["instance_id"], found["released_attempts"]) == ("queued", None, None)
 
 
-async def test_a_lease_that_ends_frees_what_was_decided_and_nothing_else(database: Database) -> None:
-    undecided, decided = await queued(database, 2)
+async def known(transaction: AsyncConnection) -> None:
+    """The presence `p` and its instance `i`."""
+    await presences.add(transaction, "o", "p", "office", 0)
+    facts = {"epoch": 1, "run": "r", "host": "", "agent_version": "", "platform": "", "connected_at": 0}
+    await transaction.execute(insert(instance).values(presence_id="p", instance_id="i", **facts))
+
+
+async def test_what_is_taken_over_is_queued_or_held_as_its_webhook_says(database: Database) -> None:
+    (on_its_way,), (fire,) = await queued(database, 1), await queued(database, 1)
+    (hold,) = await queued(database, 1, on_unknown="hold")
     async with database.write() as transaction:
-        await presences.add(transaction, "o", "p", "office", 0)
-        facts = {"epoch": 1, "host": "", "agent_version": "", "platform": "", "connected_at": 0, "lease_until": 5}
-        await transaction.execute(insert(instance).values(presence_id="p", instance_id="i", **facts))
+        await known(transaction)
+        assert await sweep.owners(transaction, ["p"]) == []
+        await queue.dispatch(transaction, PEER, "i", [on_its_way], 1)
+        await deliveries.accept(transaction, PEER, "i", [fire, hold], 1)
+        assert await sweep.owners(transaction, ["p", "other"]) == [("p", "i")]
+        assert await sweep.owners(transaction, ["other"]) == []
+        assert await sweep.take_over(transaction, "p", "other") == TakeOver(0, 0)
+        assert await sweep.take_over(transaction, "other", "i") == TakeOver(0, 0)
+        assert await sweep.take_over(transaction, "p", "i") == TakeOver(queued=2, held=1)
+        free = {"instance_id": None, "attempts": 0, "attempt_log": "[]", "released_attempts": None}
+        assert await row(transaction, on_its_way) == {**free, "state": "queued", "reason": None}
+        assert await row(transaction, fire) == {**free, "state": "queued", "reason": None}
+        assert await row(transaction, hold) == {**free, "state": "held", "reason": "unknown"}
+        assert await takeovers(transaction, [on_its_way, fire, hold]) == [0, 1, 1]
+
+
+async def takeovers(transaction: AsyncConnection, ids: list[str]) -> list[int]:
+    query = select(delivery.c.takeovers)
+    return [(await transaction.execute(query.where(delivery.c.id == id_))).scalar_one() for id_ in ids]
+
+
+async def test_what_was_decided_and_not_heard_needs_no_second_decision(database: Database) -> None:
+    undecided, unheard, heard, asked_again = await queued(database, 4, on_unknown="hold")
+    async with database.write() as transaction:
+        await known(transaction)
         await held(transaction, [undecided])
-        assert await sweep.abandoned(transaction, ["p"], 9) == []
-        await held(transaction, [decided])
-        await holds.release(transaction, "o", decided)
-        assert await sweep.abandoned(transaction, ["p"], 9) == [("p", "i")]
-        assert await sweep.requeue_abandoned(transaction, "p", "i", 9) == 1
+        assert await sweep.owners(transaction, ["p"]) == []
+        await held(transaction, [unheard, heard, asked_again])
+        await holds.release(transaction, "o", unheard, said=False)
+        await holds.release(transaction, "o", heard, said=True)
+        await holds.release(transaction, "o", asked_again, said=False)
+        await holds.say_release(transaction, PEER, [asked_again])
+        assert await sweep.owners(transaction, ["p"]) == [("p", "i")]
+        assert await sweep.take_over(transaction, "p", "i") == TakeOver(queued=1, held=2)
         assert await row(transaction, undecided) == HELD
-        found = await row(transaction, decided)
+        found = await row(transaction, unheard)
         assert (found["state"], found["instance_id"], found["released_attempts"]) == ("queued", None, None)
+        for id_ in (heard, asked_again):
+            assert await row(transaction, id_) == {**HELD, "instance_id": None}
 
 
 async def test_only_what_waits_for_a_decision_can_be_decided(database: Database) -> None:
@@ -131,7 +167,7 @@ async def test_only_what_waits_for_a_decision_can_be_decided(database: Database)
         before = [await row(transaction, id_) for id_ in (asked, plain, paused)]
         for organization, ids in (("other", (asked, plain, paused)), ("o", (plain, paused))):
             for id_ in ids:
-                await holds.release(transaction, organization, id_)
+                await holds.release(transaction, organization, id_, said=False)
                 await holds.abandon(transaction, organization, id_, 7)
         assert [await row(transaction, id_) for id_ in (asked, plain, paused)] == before
         await holds.abandon(transaction, "o", asked, 7)
@@ -145,7 +181,7 @@ async def test_what_nobody_has_is_queued_when_it_is_released(database: Database)
         await holds.disown(transaction, PEER, "other", [id_])
         assert await row(transaction, id_) == HELD
         await holds.disown(transaction, PEER, "i", [id_])
-        await holds.release(transaction, "o", id_)
+        await holds.release(transaction, "o", id_, said=False)
         assert await row(transaction, id_) == {**HELD, "state": "queued", "reason": None, "instance_id": None}
 
 

@@ -108,7 +108,10 @@ def _presences() -> None:
         sa.Column("platform", sa.String(64), nullable=False),
         sa.Column("connected_at", _TIME, nullable=False),
         sa.Column("last_canary_at", _TIME),
-        sa.Column("lease_until", _TIME, nullable=False),
+        sa.Column("run", _ID, nullable=False),
+        sa.Column("former_runs", sa.Text(), nullable=False, server_default="{}"),
+        sa.Column("conflict_at", _TIME),
+        sa.Column("conflict_hosts", sa.Text(), nullable=False, server_default="[]"),
         sa.PrimaryKeyConstraint("presence_id", "instance_id", name="pk_instance"),
         sa.ForeignKeyConstraint(["presence_id"], ["presence.id"], name="fk_instance_presence_id"),
     )
@@ -176,6 +179,7 @@ def _deliveries() -> None:
         sa.Column("event_type", sa.String(64), nullable=False),
         sa.Column("subject", sa.String(256), nullable=False),
         sa.Column("uri", sa.String(2048), nullable=False),
+        sa.Column("host", sa.String(261), nullable=False),
         sa.Column("method", sa.String(8), nullable=False),
         sa.Column("body", sa.String(8192)),
         sa.Column("content_type", sa.String(256)),
@@ -186,8 +190,9 @@ def _deliveries() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("attempt_log", sa.Text(), nullable=False, server_default="[]"),
         sa.Column("released_attempts", sa.Integer()),
+        sa.Column("release_said", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("takeovers", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("protocol_closes", sa.Integer(), nullable=False, server_default="0"),
-        sa.Column("not_before", _TIME, nullable=False, server_default="0"),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("expires_at", _TIME, nullable=False),
         sa.Column("dispatched_at", _TIME),
@@ -202,14 +207,15 @@ def _deliveries() -> None:
     )
     op.create_index("ix_delivery_event_id", "delivery", ["event_id"])
     op.create_index(
-        "ix_delivery_presence_id_state_created_at_id", "delivery", ["presence_id", "state", "created_at", "id"]
-    )
-    op.create_index("ix_delivery_state_expires_at", "delivery", ["state", "expires_at"])
-    op.create_index("ix_delivery_organization_id_created_at_id", "delivery", ["organization_id", "created_at", "id"])
-    op.create_index(
-        "ix_delivery_suspects",
+        "ix_delivery_presence_id_state_host_created_at_id",
         "delivery",
-        ["presence_id"],
-        sqlite_where=sa.text("protocol_closes > 0"),
-        postgresql_where=sa.text("protocol_closes > 0"),
+        ["presence_id", "state", "host", "created_at", "id"],
     )
+    op.create_index("ix_delivery_organization_id_created_at_id", "delivery", ["organization_id", "created_at", "id"])
+    for name, condition, columns in (
+        ("suspects", "protocol_closes > 0", ["presence_id", "state", "created_at", "id"]),
+        ("owned", "state IN ('dispatched', 'accepted', 'held')", ["presence_id", "instance_id"]),
+        ("waiting", "state IN ('queued', 'held')", ["expires_at"]),
+    ):
+        where = sa.text(condition)
+        op.create_index(f"ix_delivery_{name}", "delivery", columns, sqlite_where=where, postgresql_where=where)

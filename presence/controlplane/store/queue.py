@@ -1,0 +1,95 @@
+"""What is queued, by target host, and its way to an instance. No statement here looks at a whole queue."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from presence.controlplane.access import Peer
+from presence.controlplane.store.deliveries import change, of
+from presence.controlplane.store.tables import SUSPECT, delivery, webhook
+from presence.domain.delivery import DeliveryState
+
+_D = DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A queued delivery that may be fired now. `suspect`: a session broke once while it was unanswered.
+
+    `paused`: its webhook has been paused since it was queued, so it is to be held instead.
+    """
+
+    id: str
+    webhook_id: str
+    event_type: str
+    subject: str
+    uri: str
+    host: str
+    method: str
+    body: str | None
+    content_type: str | None
+    on_unknown: str
+    created_at: int
+    expires_at: int
+    suspect: bool
+    paused: bool
+
+
+def is_due(now: int) -> ColumnElement[bool]:
+    """Queued, and not too old."""
+    return and_(delivery.c.state == _D.QUEUED, delivery.c.expires_at > now)
+
+
+async def hosts(transaction: AsyncConnection, presence_id: str) -> list[str]:
+    """The target hosts that something is queued for, in order; as cheap for long queues as for short ones."""
+    return list((await transaction.execute(_HOSTS, {"presence_id": presence_id})).scalars())
+
+
+async def oldest(transaction: AsyncConnection, presence_id: str, host: str, now: int, limit: int) -> list[Due]:
+    """The host's oldest deliveries that may be fired now; suspects apart."""
+    asked = {"presence_id": presence_id, "host": host, "now": now, "limit": limit}
+    return [Due(*row) for row in await transaction.execute(_OLDEST, asked)]
+
+
+async def suspects(transaction: AsyncConnection, presence_id: str, now: int, limit: int) -> list[Due]:
+    """The oldest deliveries under suspicion, whatever their host."""
+    asked = {"presence_id": presence_id, "now": now, "limit": limit}
+    return [Due(*row) for row in await transaction.execute(_SUSPECTS, asked)]
+
+
+async def dispatch(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str], now: int) -> None:
+    """Gives queued deliveries to an instance."""
+    await transaction.execute(
+        change(_D.DISPATCHED).where(of(peer), delivery.c.id.in_(ids)).values(instance_id=instance_id, dispatched_at=now)
+    )
+
+
+# Built once: that takes longer than running them.
+_QUEUED = and_(delivery.c.presence_id == bindparam("presence_id"), delivery.c.state == _D.QUEUED)
+
+
+def _hosts() -> Select[Any]:
+    """From each host to the next one in the index: a loose index scan, which neither database does by itself."""
+    first = select(func.min(delivery.c.host).label("host")).where(_QUEUED).cte("walk", recursive=True)
+    following = select(func.min(delivery.c.host)).where(_QUEUED, delivery.c.host > first.c.host)
+    walk = first.union_all(select(following.scalar_subquery()).where(first.c.host.is_not(None)))
+    return select(walk.c.host).where(walk.c.host.is_not(None))
+
+
+def _due() -> Select[Any]:
+    paused = exists().where(webhook.c.id == delivery.c.webhook_id, webhook.c.paused_at.is_not(None))
+    columns = [delivery.c[name] for name in Due.__slots__ if name not in ("suspect", "paused")]
+    return (
+        select(*columns, SUSPECT, paused)
+        .where(_QUEUED, delivery.c.expires_at > bindparam("now"))
+        .order_by(delivery.c.created_at, delivery.c.id)
+        .limit(bindparam("limit"))
+    )
+
+
+_HOSTS = _hosts()
+_OLDEST = _due().where(delivery.c.host == bindparam("host"), ~SUSPECT)
+_SUSPECTS = _due().where(SUSPECT)
