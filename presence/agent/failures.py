@@ -79,7 +79,7 @@ def classify(error: Exception, step: Step, place: str = "") -> Failure:
         case Renewed():
             return Failure(Cause.RENEWAL, "the control plane gave a new key; it is used from now on", Retry.AT_ONCE)
         case ProxyRefused():
-            return Failure(Cause.PROXY, str(error))
+            return Failure(Cause.PROXY, f"{place}: {error}")
         case CertificateRefused():
             return _of_certificate(error)
         case InvalidStatus(response=response):

@@ -34,19 +34,19 @@ def _refusal(proxy: LinkProxy, head: bytes, destination: str) -> str:
     if found is None:
         return f"the answer is not that of an HTTP proxy; is the address in {proxy.origin} right?"
     status = int(found[1])
-    if status != 407:
+    if status not in (401, 407):  # tinyproxy says 401
         hint = "it must allow CONNECT to that port" if status in (400, 403, 405) else "it cannot reach that"
         return f"no tunnel to {destination} (status {status}): {hint}"
     offered = {scheme.decode().lower() for scheme in _OFFERS.findall(head)}
     if offered and "basic" not in offered:
         return (
-            f"it wants user and password (407), but not by Basic, which is what this agent speaks, only by"
+            f"it wants user and password ({status}), but not by Basic, which is what this agent speaks, only by"
             f" {', '.join(sorted(offered))}; allow Basic there, or let this host pass without"
         )
     if proxy.credentials is not None:
-        return f"user and password are refused (407); correct those that belong to {proxy.origin}"
+        return f"user and password are refused ({status}); correct those that belong to {proxy.origin}"
     return (
-        "it wants user and password (407); write user:password into a file and name it as"
+        f"it wants user and password ({status}); write user:password into a file and name it as"
         " control_plane.proxy_credentials_file"
     )
 
