@@ -29,7 +29,7 @@ class Backoff:
         match failure.retry:
             case Retry.AT_ONCE if not self._hurried:
                 self._hurried = True
-                return 0.0
+                wait = 0.0
             case Retry.SLOWLY:
                 wait = SLOW + draw * (self._slow_bound - SLOW)
                 self._slow_bound = min(self._slow_bound * 2, SLOWEST)

@@ -35,7 +35,11 @@ def _refusal(proxy: LinkProxy, head: bytes, destination: str) -> str:
         return f"the answer is not that of an HTTP proxy; is the address in {proxy.origin} right?"
     status = int(found[1])
     if status not in (401, 407):  # tinyproxy says 401
-        hint = "it must allow CONNECT to that port" if status in (400, 403, 405) else "it cannot reach that"
+        hint = "it cannot reach that"
+        if status in (400, 403, 405):
+            hint = "it must allow CONNECT to that port"
+        elif 200 <= status <= 299:
+            hint = "its answer has more than a tunnel's"
         return f"no tunnel to {destination} (status {status}): {hint}"
     offered = {scheme.decode().lower() for scheme in _OFFERS.findall(head)}
     if offered and "basic" not in offered:

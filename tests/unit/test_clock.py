@@ -29,6 +29,13 @@ def test_elapsed_without_boottime_is_monotonic(monkeypatch: pytest.MonkeyPatch) 
     assert before <= elapsed <= time.monotonic_ns() // 1_000_000
 
 
+def test_awake_is_monotonic_without_suspend() -> None:
+    before = time.monotonic_ns() // 1_000_000
+    awake = SystemClock().awake()
+    assert before <= awake <= time.monotonic_ns() // 1_000_000
+    assert awake <= SystemClock().elapsed()
+
+
 def test_two_clocks_of_one_boot_agree() -> None:
     one, other = SystemClock(), SystemClock()
     assert one.boot_id() == other.boot_id()

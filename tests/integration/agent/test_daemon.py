@@ -81,6 +81,40 @@ async def test_an_attempt_cut_by_a_kill_is_in_the_log(tmp_path: Path) -> None:
         assert [(entry.fault, entry.status) for entry in report.log] == [("interrupted", None), (None, 200)]
 
 
+async def test_what_is_cancelled_before_reconciled_is_never_attempted_again(tmp_path: Path) -> None:
+    """Another instance has it meanwhile: the agent learns that before it goes on with what it held."""
+    async with Target(silence) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env) as agent:
+            gone, kept = await cloud.fire(target.url(), count=2)
+            await target.received(2)
+            await agent.kill()
+        cloud.not_yours = [gone]
+        target.answer = status(204)
+        async with Program("run", env=env) as agent:
+            reports = await cloud.reported(gone, kept)
+            assert await agent.stop() == 0
+        assert [(report.state, report.attempts) for report in reports] == [
+            (FinalState.CANCELLED, 1),
+            (FinalState.SUCCEEDED, 2),
+        ]
+        assert len(target.requests) == 3
+
+
+async def test_an_agent_that_starts_without_a_control_plane_goes_on_with_what_it_holds(tmp_path: Path) -> None:
+    async with Target(silence) as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env) as agent:
+            await cloud.fire(target.url())
+            await target.received(1)
+            await agent.kill()
+        await cloud.stop()
+        target.answer = status(204)
+        async with Program("run", env=env):
+            await target.received(2)
+        await cloud.start()
+
+
 async def test_reports_are_repeated_until_acknowledged(tmp_path: Path) -> None:
     async with Target() as target, ScriptedControlPlane() as cloud:
         cloud.acknowledges = False
