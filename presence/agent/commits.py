@@ -153,7 +153,7 @@ class Commits:
     def _commit(self, group: list[_Entry]) -> _Done:
         """The results in the order of the group's entries."""
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN")
         before = connection.total_changes
         results = self._run(group)
         wrote = connection.total_changes != before

@@ -89,8 +89,7 @@ SELECT id FROM delivery WHERE id IN (SELECT value FROM json_each(?));
 -- name: accept
 INSERT INTO delivery (id, webhook_id, event, subject_id, uri, method, body, content_type, authorization, on_unknown,
                       born_at, expires_at, forget_at, accepted_at, state, due_at)
-VALUES (:id, :webhook_id, :event, :subject_id, :uri, :method, :body, :content_type, :authorization, :on_unknown,
-        :born_at, :expires_at, :forget_at, :now, 'pending', :now);
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending', ?14);
 
 -- name: claim
 UPDATE delivery SET state = 'delivering', attempts = attempts + 1
@@ -185,12 +184,11 @@ UPDATE delivery SET cancelling = 0 WHERE id = ? AND settled_at IS NULL;
 
 -- name: revive
 UPDATE delivery
-SET webhook_id = :webhook_id, event = :event, subject_id = :subject_id, uri = :uri, method = :method, body = :body,
-    content_type = :content_type, authorization = :authorization, on_unknown = :on_unknown, born_at = :born_at,
-    expires_at = :expires_at, forget_at = :forget_at, accepted_at = :now, due_at = :now,
-    state = 'pending', cancelling = 0, attempts = 0, log = '[]', reason = NULL, settled_order = NULL,
+SET webhook_id = ?2, event = ?3, subject_id = ?4, uri = ?5, method = ?6, body = ?7, content_type = ?8,
+    authorization = ?9, on_unknown = ?10, born_at = ?11, expires_at = ?12, forget_at = ?13, accepted_at = ?14,
+    due_at = ?14, state = 'pending', cancelling = 0, attempts = 0, log = '[]', reason = NULL, settled_order = NULL,
     settled_at = NULL, reported_at = NULL
-WHERE id = :id AND state = 'cancelled';
+WHERE id = ?1 AND state = 'cancelled';
 
 -- name: mark_reported
 UPDATE delivery SET reported_at = ?

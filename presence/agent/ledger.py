@@ -120,17 +120,16 @@ class Ledger:
         else:
             db.execute(SQL["wanted"], (fire.id,))
 
-    def _row(self, fire: Fire, deadline: int) -> dict[str, str | int | None]:
+    def _row(self, fire: Fire, deadline: int) -> tuple[str | int | None, ...]:
         """The content of the fire, and the times that follow from it."""
         now = self._now()
         born = now - fire.age
         remembered_from = max(now, born + min(fire.max_age, LONGEST_MAX_AGE))
-        return {
-            "id": fire.id, "webhook_id": fire.webhook_id, "event": fire.event, "subject_id": fire.subject_id,
-            "uri": fire.uri, "method": fire.method, "body": fire.body, "content_type": fire.content_type,
-            "authorization": fire.authorization, "on_unknown": fire.on_unknown, "born_at": born,
-            "expires_at": born + min(fire.max_age, deadline), "forget_at": remembered_from + MEMORY, "now": now,
-        }  # fmt: skip
+        return (
+            fire.id, fire.webhook_id, fire.event, fire.subject_id, fire.uri, fire.method, fire.body, fire.content_type,
+            fire.authorization, fire.on_unknown, born, born + min(fire.max_age, deadline), remembered_from + MEMORY,
+            now,
+        )  # fmt: skip
 
     def claim(self, db: sqlite3.Connection, asked: Sequence[Sequence[str]]) -> list[list[Claimed]]:
         return [self._claim(db, ids) for ids in asked]

@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +16,11 @@ Line = dict[str, Any]
 class Program:
     """`async with Program("run", env=...) as agent`: `python -m presence run`, its log lines as they come.
 
-    `largest_file`: bytes; a write beyond it fails, as on a full disk.
+    `wrapper`: a command that ends by executing the one given to it.
     """
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, largest_file: int | None = None) -> None:
-        self._arguments = arguments
-        self._largest_file = largest_file
+    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()) -> None:
+        self._command = (*wrapper, sys.executable, "-m", "presence", *arguments)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRESENCE_")}
         self.env |= {"PRESENCE_LOG__FORMAT": "json", "PRESENCE_CP_LOG__FORMAT": "json", **(env or {})}
         self.lines: list[Line] = []
@@ -29,10 +28,8 @@ class Program:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "presence", *self._arguments, env=self.env, stderr=asyncio.subprocess.PIPE
+            *self._command, env=self.env, stderr=asyncio.subprocess.PIPE
         )
-        if self._largest_file is not None:
-            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (self._largest_file, self._largest_file))
         self._reading = asyncio.create_task(self._read())
         return self
 
@@ -45,6 +42,10 @@ class Program:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def limit_files(self, largest: int = resource.RLIM_INFINITY) -> None:
+        """Bytes: a write beyond them fails, as on a full disk. Without a number the disk has space again."""
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
 
     async def _read(self) -> None:
         assert self._process.stderr is not None

@@ -117,6 +117,18 @@ async def test_a_full_disk_is_told_to_who_submits_and_waited_for_by_who_insists(
     assert sorted(store.words()) == ["large", "large", "large", "space"]
 
 
+async def test_a_disk_that_can_only_be_read_is_waited_for(store: Store) -> None:
+    store.database.execute("PRAGMA query_only = ON")
+    insisting = asyncio.create_task(store.commits.insist(write, "a"))
+    with pytest.raises(Unwritable, match="readonly"):
+        await store.commits.submit(write, "b")
+    assert await store.commits.read(read, None) == 0
+    store.database.execute("PRAGMA query_only = OFF")
+    assert await store.commits.submit(write, "c") == 1
+    await insisting
+    assert store.words() == ["c", "a"]
+
+
 async def test_who_only_reads_is_not_kept_from_it_by_who_cannot_write(store: Store) -> None:
     store.full(True)
     writing = asyncio.create_task(store.commits.insist(write, LARGE))

@@ -81,6 +81,10 @@ def aside(directory: Path) -> list[Path]:
     return [file for file in directory.iterdir() if ".damaged-" in file.name and not file.name.endswith("-wal")]
 
 
+def names(directory: Path) -> set[str]:
+    return {file.name for file in directory.iterdir()}
+
+
 def overwrite(file: Path, at: int, content: bytes) -> None:
     with file.open("r+b") as stream:
         stream.seek(at)
@@ -139,9 +143,7 @@ async def test_nothing_is_lost_where_no_row_is_hit(
     assert [line["state"] for line in loud] == ["damaged", "set aside"]
     assert (loud[1]["file"], loud[1]["deliveries"], loud[1]["unreported"]) == (str(set_aside), 160, 120)
     assert set_aside.stat().st_mode & 0o777 == 0o600
-    assert [file.name for file in tmp_path.iterdir() if file != set_aside and "db-wal" not in file.name] == [
-        "journal.db"
-    ]
+    assert names(tmp_path) == {"journal.db", set_aside.name}
 
 
 async def test_what_a_broken_page_held_is_lost_and_nothing_else(tmp_path: Path, clock: ManualClock) -> None:
@@ -175,13 +177,10 @@ async def test_a_journal_that_is_cut_off_keeps_what_is_left(tmp_path: Path, cloc
 async def test_what_is_only_in_the_log_is_kept(tmp_path: Path, clock: ManualClock) -> None:
     async with opened(tmp_path, clock, MOST) as journal:
         await fill_more(journal)
-        for file in list(tmp_path.iterdir()):
-            (tmp_path / f"copy-{file.name}").write_bytes(file.read_bytes())
+        killed = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
         held, unattempted = await journal.held()
-    for file in tmp_path.glob("journal.db*"):
-        file.unlink()
-    for file in list(tmp_path.iterdir()):
-        file.rename(tmp_path / file.name.removeprefix("copy-"))
+    for name, content in killed.items():
+        (tmp_path / name).write_bytes(content)
     assert (tmp_path / "journal.db-wal").stat().st_size > 100_000
     overwrite(tmp_path / "journal.db", 0, b"\x00" * 50)
     after = await found(tmp_path, clock)
@@ -268,7 +267,7 @@ async def test_a_crash_between_the_renames_is_made_good(tmp_path: Path, clock: M
     clock.pass_time(60_000)
     after = await found(tmp_path, clock)
     assert after[3:] == before[3:]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["journal.db"]
+    assert names(tmp_path) == {"journal.db"}
 
 
 async def test_a_crash_before_the_renames_is_made_good(tmp_path: Path, clock: ManualClock) -> None:
