@@ -25,7 +25,7 @@ from presence.agent.wire import FAILURES, HeadTooLarge, Wire
 from presence.clock import Clock
 from presence.domain.egress import Destination, EgressPolicy
 from presence.domain.outcome import Fault, Outcome, Phase, Response, TransportFailure
-from presence.domain.retry import is_retried, parse_retry_after
+from presence.domain.retry import is_retried, parse_http_date, parse_retry_after
 from presence.domain.uri import DEFAULT_PORTS
 
 _SUCCESS = [Response(status) for status in range(200, 300)]
@@ -35,7 +35,10 @@ _UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
 
 
 class Request(NamedTuple):
-    """`uri` is expanded and checked. `repeatable`: a kept connection that was closed may be replaced at once."""
+    """`uri` is expanded and checked. `repeatable`: a kept connection that was closed may be replaced at once.
+
+    Headers and body may hold secrets, and the repr shows neither.
+    """
 
     method: str
     uri: str
@@ -44,6 +47,9 @@ class Request(NamedTuple):
     body: bytes | None
     options: TargetOptions
     repeatable: bool
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.destination.host})"
 
 
 class Sent(NamedTuple):
@@ -138,7 +144,7 @@ class Http:
         after = head.headers.get("Retry-After")
         if after is None or not is_retried(Response(status)):
             return Response(status)
-        now = datetime.fromtimestamp(self._clock.wall() / 1000, UTC)
+        now = parse_http_date(head.headers.get("Date", "")) or datetime.fromtimestamp(self._clock.wall() / 1000, UTC)
         return Response(status, retry_after=parse_retry_after(after, now))
 
     async def _discard(self, body: StreamReader) -> None:

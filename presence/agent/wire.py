@@ -108,6 +108,8 @@ class Wire(ResponseHandler):
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         too_large = any(isinstance(error, LineTooLong) for error in cause)
         super().set_exception(HeadTooLarge() if too_large else exc, *cause)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(exc)
 
     def _refuse(self) -> None:
         self.set_exception(HeadTooLarge())

@@ -267,6 +267,26 @@ async def test_what_is_no_http_is_an_error(answer: Answer) -> None:
         assert not wire.can_be_kept
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        always(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"),
+        chunks(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", b"no chunk\r\n"),
+        closing(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfew"),
+    ],
+    ids=["no chunk", "no second chunk", "too short"],
+)
+async def test_a_body_that_breaks_its_framing_ends_with_an_error_at_once(answer: Answer) -> None:
+    async with Target(answer) as target, connected(target) as wire:
+        wire.ask(ASKED, LIMIT)
+        head, body = await wire.answer()
+        assert head.code == 200
+        with pytest.raises((aiohttp.ClientError, HttpProcessingError)):
+            async with asyncio.timeout(20):
+                await body.read()
+        assert not wire.can_be_kept
+
+
 @pytest.mark.parametrize("answer", [hang_up, reset], ids=["FIN", "RST"])
 async def test_a_connection_that_ends_instead_is_a_failure(answer: Answer) -> None:
     async with Target(answer) as target, connected(target) as wire:
