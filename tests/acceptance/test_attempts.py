@@ -156,6 +156,21 @@ async def test_these_are_retried_until_the_attempts_are_used_up(tmp_path: Path, 
         assert [entry.status for entry in report.log] == [code] * 3
 
 
+async def test_what_waits_for_a_host_that_is_down_is_delivered_when_it_is_back(tmp_path: Path) -> None:
+    async with Target() as target:
+        down = target.url()
+    forever = {"PRESENCE_RETRY__MAX_ATTEMPTS": "20", "PRESENCE_RETRY__MAXIMUM": "0.1"}
+    async with running(tmp_path, **forever) as (cloud, agent), Target(host="127.0.0.2") as other:
+        deliveries = await cloud.fire(down, count=30)
+        await agent.said("circuit", state="open")
+        assert (await delivered(cloud, other.url())).state is FinalState.SUCCEEDED
+        async with Target(port=target.port):
+            reports = await cloud.reported(*deliveries)
+        assert {report.state for report in reports} == {FinalState.SUCCEEDED}
+        # Nothing is sent while it is down, so waiting costs no attempts.
+        assert sum(report.attempts for report in reports) < 2 * len(reports)
+
+
 class TestRetryAfter:
     """A target may ask for a pause, in seconds or with a date; what makes no sense is not heard."""
 
