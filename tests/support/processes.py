@@ -46,6 +46,10 @@ class Program:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
+
     async def _read(self) -> None:
         assert self._process.stderr is not None
         async for text in self._process.stderr:

@@ -1,0 +1,45 @@
+"""Runs one kind of fault; a table on standard output. Exit code 0: nothing was lost and every bound holds;
+1: not so, the table says what; 3: the fault cannot be made on this machine.
+"""
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from tests.faults import crash
+from tests.faults.findings import Findings, NotPossible
+
+FAULTS: dict[str, Callable[[int, bool], Awaitable[Findings]]] = {
+    "agent-crash": crash.agent_crash,
+    "control-plane-crash": crash.control_plane_crash,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("name", choices=FAULTS, metavar="NAME", help=", ".join(FAULTS))
+    parser.add_argument("--large", action="store_true", help="as many as before a release; takes its time")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--seed", type=int, metavar="N", help="repeats the choices of a run")
+    options = parser.parse_args()
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    print(f"{options.name}, seed {seed}", flush=True)
+    started = time.perf_counter()
+    try:
+        found = asyncio.run(FAULTS[options.name](seed, options.large))
+    except NotPossible as reason:
+        print(f"not possible here: {reason}")
+        return 3
+    found.figures["seconds"] = time.perf_counter() - started
+    if options.json:
+        found.write(options.json)
+    print(found.table())
+    return 0 if found.is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
