@@ -28,6 +28,7 @@ from presence.domain.outcome import Fault, Outcome, Phase, Response, TransportFa
 from presence.domain.retry import is_retried, parse_http_date, parse_retry_after
 from presence.domain.uri import DEFAULT_PORTS
 
+_OURS: Mapping[str, str] = {"user-agent": f"User-Agent: Presence/{__version__}", "accept": "Accept: */*"}
 _SUCCESS = [Response(status) for status in range(200, 300)]
 _HOST = re.compile(r"[a-z0-9._:-]{1,253}\Z")
 _AFTER_AUTHORITY = re.compile(r"[^:]+://[^/?]*(.*)\Z")
@@ -168,7 +169,8 @@ def _written(request: Request) -> bytes:
     if any(map(_UNSENDABLE.search, headers)):
         raise ValueError("a header has a character that ends it")
     target = _target(request.uri) if proxy is None else request.uri
-    head = "\r\n".join((f"{request.method} {target} HTTP/1.1", _opening(destination), *headers, "\r\n"))
+    opening = _opening(destination, frozenset(_OURS.keys() & map(str.lower, request.headers)))
+    head = "\r\n".join((f"{request.method} {target} HTTP/1.1", opening, *headers, "\r\n"))
     return head.encode("ascii") + (body or b"")
 
 
@@ -180,11 +182,11 @@ def _target(uri: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _opening(destination: Destination) -> str:
-    """The headers that every request to that destination has."""
+def _opening(destination: Destination, replaced: frozenset[str]) -> str:
+    """The headers that every request to that destination has, but for those that it brings itself."""
     port = "" if DEFAULT_PORTS[destination.scheme] == destination.port else f":{destination.port}"
-    host = f"Host: {bracketed(destination.host)}{port}"
-    return f"{host}\r\nUser-Agent: Presence/{__version__}\r\nAccept: */*"
+    lines = [f"Host: {bracketed(destination.host)}{port}"]
+    return "\r\n".join(lines + [line for name, line in _OURS.items() if name not in replaced])
 
 
 def _host_of(location: str) -> str:
