@@ -52,6 +52,12 @@ class TestWritten:
             own = f"Host: 127.0.0.1:{target.port}\r\n{AGENT}webhook-id: 1\r\nAuthorization: Bearer s\r\n\r\n"
             assert target.requests == [f"GET /a HTTP/1.1\r\n{own}".encode()]
 
+    async def test_a_header_of_the_request_replaces_the_agents_own_of_that_name(self, http: Client) -> None:
+        async with Target() as target:
+            await http.send(target.url("/a"), headers={"user-agent": "hook/1", "ACCEPT": "text/plain"})
+            own = f"Host: 127.0.0.1:{target.port}\r\nuser-agent: hook/1\r\nACCEPT: text/plain\r\n\r\n"
+            assert target.requests == [f"GET /a HTTP/1.1\r\n{own}".encode()]
+
     async def test_a_post_with_a_body(self, http: Client) -> None:
         async with client(egress={"methods": ["GET", "POST"]}) as http, Target() as target:
             body = '{"ü": "\n"}'.encode()
