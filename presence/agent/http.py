@@ -6,6 +6,7 @@ kept, no netrc or proxy environment read, nothing decompressed, no URI normalise
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -32,6 +33,7 @@ _OURS: Mapping[str, str] = {"user-agent": f"User-Agent: Presence/{__version__}",
 _SUCCESS = [Response(status) for status in range(200, 300)]
 _HOST = re.compile(r"[a-z0-9._:-]{1,253}\Z")
 _AFTER_AUTHORITY = re.compile(r"[^:]+://[^/?]*(.*)\Z")
+_OUR_CERTIFICATE = re.compile("ALERT_(?:.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
 
 
@@ -208,5 +210,8 @@ def _failure(error: Exception, wire: Wire) -> TransportFailure:
             return TransportFailure(phase, Fault.HEADERS_TOO_LARGE, sent=True)
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return TransportFailure(phase, Fault.MALFORMED_RESPONSE, sent=True)
+        case aiohttp.ClientOSError(__cause__=ssl.SSLError(reason=str(reason))) if _OUR_CERTIFICATE.search(reason):
+            # With TLS 1.3 the server looks at our certificate when we are done, but before it reads the request.
+            return TransportFailure(Phase.TLS, Fault.HANDSHAKE)
         case _:
             return TransportFailure(phase, Fault.RESET, sent=True)
