@@ -10,12 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.faults import crash
+from tests.faults import crash, link
 from tests.faults.findings import Findings, NotPossible
 
 FAULTS: dict[str, Callable[[int, bool], Awaitable[Findings]]] = {
     "agent-crash": crash.agent_crash,
     "control-plane-crash": crash.control_plane_crash,
+    "link-cut": link.link_cut,
 }
 
 

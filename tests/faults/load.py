@@ -4,6 +4,7 @@ what the delivery log says.
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -19,15 +20,19 @@ PAGE = 5000
 
 
 class Load:
-    """Posts `total` events, but no more than were allowed so far; `deliveries` are those that were acknowledged."""
+    """Posts `total` events, but no more than were allowed so far; `deliveries` are those that were acknowledged.
 
-    def __init__(self, api: Api, total: int, pause: float = 0.0, posters: int = 4) -> None:
+    `goes_on`: posts all the time, and more than `total` if it takes longer.
+    """
+
+    def __init__(self, api: Api, total: int, pause: float = 0.0, posters: int = 4, *, goes_on: bool = False) -> None:
         self.deliveries: list[str] = []
         self.repeated = 0
         self._api, self._total, self._pause, self._posters = api, total, pause, posters
-        self._allowed = 0
+        self._allowed = total if goes_on else 0
         self._more = asyncio.Condition()
-        self._numbers = iter(range(total))
+        self._numbers = itertools.count()
+        self._goes_on = goes_on
 
     async def allow(self, share: float) -> None:
         """Lets this share of all events through, from 0 to 1."""
@@ -46,12 +51,15 @@ class Load:
                 for task in tasks:
                     task.cancel()
                 raise
+            self._goes_on = False
             await self.allow(1.0)
 
     async def _post_all(self) -> None:
         for number in self._numbers:
+            if number >= self._total and not self._goes_on:
+                return
             async with self._more:
-                await self._more.wait_for(lambda number=number: number < self._allowed)
+                await self._more.wait_for(lambda number=number: self._goes_on or number < self._allowed)
             while True:
                 try:
                     self.deliveries += await self._api.event(number=str(number), subject=f"subject-{number}")
