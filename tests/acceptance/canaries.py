@@ -315,6 +315,16 @@ async def name_servers() -> Findings:
         return {"reports": [_told(reports[message.id]) for message in fires], "strays": await here.canaries.strays()}
 
 
+async def silent_names() -> Findings:
+    """Many names whose name server never answers, and beside them one that is known."""
+    async with scene(**MODES["private"]) as here:
+        silent = [fire(f"http://x{number}.silent.test/") for number in range(48)]
+        await here.cloud.fire_all(silent)
+        await here.cloud.accepted(*(message.id for message in silent))
+        reports = await here.deliver([fire(f"http://{GOOD_NAME}/close/{number}") for number in range(10)])
+        return {"reports": [_told(report) for report in reports.values()]}
+
+
 async def permitted() -> Findings:
     """A rule that opens a canary's address: the canary counts what goes there, and nothing else is opened."""
     async with scene(PRESENCE_EGRESS__ALLOW='["127.0.0.1:8080"]') as here:
@@ -343,7 +353,7 @@ async def one_shot() -> Findings:
 
 SCENES: dict[str, Callable[..., Coroutine[Any, Any, Findings]]] = {
     scene.__name__: scene
-    for scene in (hostile, rebinding, moving, moved_between_attempts, name_servers, permitted, one_shot)
+    for scene in (hostile, rebinding, moving, moved_between_attempts, name_servers, silent_names, permitted, one_shot)
 }
 
 
