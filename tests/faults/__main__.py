@@ -10,14 +10,19 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.faults import crash, link
+from tests.faults import crash, disk, link, power
 from tests.faults.findings import Findings, NotPossible
+from tests.support.disk import in_mount_namespace
 
 FAULTS: dict[str, Callable[[int, bool], Awaitable[Findings]]] = {
     "agent-crash": crash.agent_crash,
     "control-plane-crash": crash.control_plane_crash,
     "link-cut": link.link_cut,
+    "power-cut": power.power_cut,
+    "disk": disk.disk,
 }
+MOUNTING = ("power-cut", "disk")
+"""They run in a mount namespace of their own."""
 
 
 def main() -> int:
@@ -27,19 +32,25 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--seed", type=int, metavar="N", help="repeats the choices of a run")
     options = parser.parse_args()
+    if options.name in MOUNTING and (reason := in_mount_namespace()):
+        return not_possible(reason)
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     print(f"{options.name}, seed {seed}", flush=True)
     started = time.perf_counter()
     try:
         found = asyncio.run(FAULTS[options.name](seed, options.large))
     except NotPossible as reason:
-        print(f"not possible here: {reason}")
-        return 3
+        return not_possible(reason)
     found.figures["seconds"] = time.perf_counter() - started
     if options.json:
         found.write(options.json)
     print(found.table())
     return 0 if found.is_good else 1
+
+
+def not_possible(reason: object) -> int:
+    print(f"not possible here: {reason}")
+    return 3
 
 
 if __name__ == "__main__":

@@ -148,7 +148,11 @@ async def _site(
     state = directory / f"site-{number}"
     state.mkdir()
     async with FaultProxy(int(cloud.api.url.rpartition(":")[2])) as proxy:
-        url = {"PRESENCE_CONTROL_PLANE__URL": proxy.url, "PRESENCE_CONTROL_PLANE__KEY": key}
+        url = {
+            "PRESENCE_CONTROL_PLANE__URL": proxy.url,
+            "PRESENCE_CONTROL_PLANE__KEY": key,
+            "PRESENCE_DELIVERY__GRACE": "5",
+        }
         env, mine = cloud.agent_env(state, **url), random.Random(source.random())
         site = Site(proxy, Program("run", env=env), env, cloud, judge, path, presence_id, measured, mine)
         await site.agent.__aenter__()

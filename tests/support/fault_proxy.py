@@ -140,7 +140,10 @@ class _Passage:
             self._is_hole = True
             return
         for _, writer in (self._agent, self._behind):
-            writer.close() if how is How.CLOSE else break_off(writer)
+            if how is How.CLOSE or writer.transport.is_closing():
+                writer.close()
+            else:
+                break_off(writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handshake: str) -> None:
         try:

@@ -6,7 +6,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,11 +17,19 @@ Line = dict[str, Any]
 class Program:
     """`async with Program("run", env=...) as agent`: `python -m presence run`, its log lines as they come.
 
-    `largest_file`: bytes; a write beyond it fails, as on a full disk.
+    `largest_file`: bytes; a write beyond it fails, as on a full disk. `module`: another one that is run as presence
+    would be, and `before`: the command that runs it.
     """
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, largest_file: int | None = None) -> None:
-        self._arguments = arguments
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        largest_file: int | None = None,
+        module: str = "presence",
+        before: Sequence[str] = (),
+    ) -> None:
+        self._command = [*before, sys.executable, "-m", module, *arguments]
         self._largest_file = largest_file
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRESENCE_")}
         self.env |= {"PRESENCE_LOG__FORMAT": "json", "PRESENCE_CP_LOG__FORMAT": "json", **(env or {})}
@@ -29,7 +38,7 @@ class Program:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "presence", *self._arguments, env=self.env, stderr=asyncio.subprocess.PIPE
+            *self._command, env=self.env, stderr=asyncio.subprocess.PIPE
         )
         if self._largest_file is not None:
             resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (self._largest_file, self._largest_file))
@@ -91,8 +100,9 @@ class Program:
         self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """SIGKILL: nothing is tidied up."""
-        self._process.kill()
+        """SIGKILL, unless it has ended by itself: nothing is tidied up."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
         await self._process.wait()
 
     async def stop(self, timeout: float = 20.0) -> int:
