@@ -9,8 +9,9 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from queue import SimpleQueue
+from threading import Thread
 from time import monotonic
 
 from presence.agent.targets import Proxy, TargetOptions
@@ -97,14 +98,16 @@ class Progress:
 
 
 class Resolver:
-    """Resolves in threads of its own: a slow name server must stall nothing else.
+    """Resolves in threads of its own: a slow name server must stall nothing else, nor keep the process from ending.
 
     Who asks for a name while it is being resolved gets the same answer, so one name occupies one thread.
     """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
+        self._loop = asyncio.get_running_loop()
         self._under_way: dict[str, asyncio.Future[list[Address]]] = {}
+        self._asked: SimpleQueue[str | None] = SimpleQueue()
+        self._threads = 0
 
     async def addresses(self, host: str, timeout: float) -> list[Address]:
         """All addresses of the name or literal address, in the system's order.
@@ -116,19 +119,39 @@ class Resolver:
             return [literal]
         found = self._under_way.get(host)
         if found is None:
-            found = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host)
-            self._under_way[host] = found
-            found.add_done_callback(lambda done: self._forget(host, done))
+            found = self._under_way[host] = self._loop.create_future()
+            self._asked.put(host)
+            if self._threads < min(DNS_THREADS, len(self._under_way)):
+                self._threads += 1
+                # Daemons: Python would wait for the threads of an executor before it ends.
+                Thread(target=self._look_up_all, name=f"dns-{self._threads}", daemon=True).start()
         async with asyncio.timeout(timeout):
             return await asyncio.shield(found)
 
-    def _forget(self, host: str, done: asyncio.Future[list[Address]]) -> None:
-        self._under_way.pop(host, None)
-        if not done.cancelled():
-            done.exception()  # looked at, even if everyone who asked has given up
+    def _look_up_all(self) -> None:
+        """What each thread does."""
+        while (host := self._asked.get()) is not None:
+            answer: list[Address] | Exception
+            try:
+                answer = _look_up(host)
+            except Exception as error:  # noqa: BLE001 - handed to those who asked, whose exception it is
+                answer = error
+            try:
+                self._loop.call_soon_threadsafe(self._answer, host, answer)
+            except RuntimeError:
+                return  # nobody is there any more: the loop is closed
+
+    def _answer(self, host: str, answer: list[Address] | Exception) -> None:
+        found = self._under_way.pop(host)
+        if isinstance(answer, Exception):
+            found.set_exception(answer)
+            found.exception()  # looked at, even if everyone who asked has given up
+        else:
+            found.set_result(answer)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._threads):
+            self._asked.put(None)
 
 
 class Dialler:
