@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.faults import crash, disk, link, power
+from tests.faults import clock, crash, disk, link, power, simulate
 from tests.faults.findings import Findings, NotPossible
 from tests.support.disk import in_mount_namespace
 
@@ -20,6 +20,8 @@ FAULTS: dict[str, Callable[[int, bool], Awaitable[Findings]]] = {
     "link-cut": link.link_cut,
     "power-cut": power.power_cut,
     "disk": disk.disk,
+    "clock": clock.clock,
+    "simulate": simulate.simulate,
 }
 MOUNTING = ("power-cut", "disk")
 """They run in a mount namespace of their own."""
