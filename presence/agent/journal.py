@@ -16,7 +16,7 @@ from presence.agent.commits import Commits
 from presence.agent.entries import Claimed, LogEntry, Settled, Waiting, host_of
 from presence.agent.journal_file import SQL, connect, explain
 from presence.agent.journal_time import JournalTime
-from presence.agent.ledger import Ledger
+from presence.agent.ledger import Ledger, Taken
 from presence.clock import Clock
 from presence.domain.delivery import FinalState
 from presence.domain.outcome import Reason
@@ -58,15 +58,15 @@ class Journal:
         An empty list proves that the journal can be written.
         """
         order = self._ledger.order
-        kept = await self._commits.submit(self._ledger.accept, (fires, deadline))
+        taken = await self._commits.submit(self._ledger.accept, (fires, deadline))
         now = self.now()
-        for fire, is_kept in zip(fires, kept, strict=True):
-            if is_kept and fire.id not in self.backlog:
+        for fire, how in zip(fires, taken, strict=True):
+            if how is Taken.AGAIN or (how is Taken.HERE and fire.id not in self.backlog):
                 self.backlog.add(fire.id, host_of(fire.uri), now, first=True)
         self.pending.set()
         if self._ledger.order != order:
             self.settled.set()
-        return kept
+        return [how is not Taken.NOT for how in taken]
 
     async def claim(self, deliveries: Sequence[str]) -> list[Claimed]:
         """Takes those for an attempt that are pending; those too old end as expired."""
@@ -84,8 +84,9 @@ class Journal:
 
     async def retry(self, claimed: Claimed, entry: LogEntry, delay: int) -> None:
         """The next attempt is due in `delay` milliseconds; a delivery that was cancelled meanwhile ends."""
-        await self._commits.submit(self._ledger.retry, {"seq": claimed.seq, "delay": delay, "entry": entry})
-        self.backlog.add(claimed.id, host_of(claimed.uri), self.now() + delay, first=False)
+        row = {"seq": claimed.seq, "delay": delay, "entry": entry}
+        if await self._commits.submit(self._ledger.retry, row):
+            self.backlog.add(claimed.id, host_of(claimed.uri), self.now() + delay, first=False)
         self.pending.set()
         self.settled.set()
 

@@ -7,6 +7,7 @@ statement of journal.sql.
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -34,6 +35,17 @@ class Pending(NamedTuple):
     attempts: int
 
 
+class Taken(Enum):
+    """What became of a fire."""
+
+    NOT = "not"
+    """The journal is full."""
+    HERE = "here"
+    """It is kept, now or since it was fired before."""
+    AGAIN = "again"
+    """It had been cancelled, and is pending from now on."""
+
+
 class Ledger:
     """`unsettled` counts what has not ended, `order` what has: the next one to end gets the next number."""
 
@@ -45,7 +57,9 @@ class Ledger:
         self.order = 0
 
     def count(self, db: sqlite3.Connection) -> None:
-        self.unsettled, self.order = db.execute(SQL["counts"]).fetchone()
+        """After opening, and after something was undone. An order is never given again: somebody may have read it."""
+        self.unsettled, order = db.execute(SQL["counts"]).fetchone()
+        self.order = max(self.order, order)
 
     def next_epoch(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[int]:
         return [int(db.execute(SQL["next_epoch"]).fetchone()[0]) for _ in asked]
@@ -55,42 +69,45 @@ class Ledger:
             self._time.meet(db, server_time)
         return times
 
-    def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[bool]]:
+    def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[Taken]]:
         self._time.keep(db)
         return [self._keep_all(db, fires, deadline) for fires, deadline in batches]
 
-    def _keep_all(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[bool]:
+    def _keep_all(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[Taken]:
         if self.unsettled + len(fires) > self._max_deliveries:
             return [self._keep(db, fire, deadline) for fire in fires]
         before = db.total_changes
         db.executemany(SQL["accept"], [self._row(fire, deadline) for fire in fires])
         new = db.total_changes - before
         self.unsettled += new
-        return [True] * len(fires) if new == len(fires) else [self._take_again(db, fire, deadline) for fire in fires]
+        if new == len(fires):
+            return [Taken.HERE] * new
+        return [self._take_again(db, fire, deadline) for fire in fires]
 
-    def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
+    def _keep(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> Taken:
         if self.unsettled < self._max_deliveries and db.execute(SQL["accept"], self._row(fire, deadline)).rowcount:
             self.unsettled += 1
-            return True
+            return Taken.HERE
         return self._take_again(db, fire, deadline)
 
-    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> bool:
-        """Whether the delivery is here. What was reported is reported once more, what was cancelled is wanted again."""
+    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> Taken:
+        """What was reported is reported once more, what was cancelled is wanted again."""
         known = db.execute(SQL["known"], (fire.id,)).fetchone()
         if known is None:
-            return False
+            return Taken.NOT
         state, reported_at = known
         if state == JournalState.CANCELLED:
             born = self._now() - fire.age
             times = {"born_at": born, "expires_at": born + min(fire.max_age, deadline), "now": self._now()}
             db.execute(SQL["revive"], {**times, "id": fire.id, "authorization": fire.authorization})
             self.unsettled += 1
-        elif reported_at is not None:
+            return Taken.AGAIN
+        if reported_at is not None:
             self.order += 1
             db.execute(SQL["report_again"], (self.order, fire.id))
         else:
             db.execute(SQL["wanted"], (fire.id,))
-        return True
+        return Taken.HERE
 
     def _row(self, fire: Fire, deadline: int) -> tuple[str | int | None, ...]:
         now = self._now()
@@ -127,10 +144,11 @@ class Ledger:
         self.unsettled -= len(rows)
         return rows
 
-    def retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
+    def retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> list[bool]:
+        """For each whether it waits for its next attempt: one that was to be cancelled has ended."""
         values = {"rows": _json(rows), "now": self._now(), "length": LOG_LENGTH}
-        self._set_back(db, JournalState.PENDING, db.execute(SQL["retry"], values).fetchall(), len(rows))
-        return rows
+        ended = self._set_back(db, JournalState.PENDING, db.execute(SQL["retry"], values).fetchall(), len(rows))
+        return [row["seq"] not in ended for row in rows]
 
     def hold(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> Sequence[LogEntry]:
         values = {"rows": _json(rows), "order": self.order + 1, "length": LOG_LENGTH}
@@ -140,12 +158,13 @@ class Ledger:
 
     def _set_back(
         self, db: sqlite3.Connection, to: JournalState, changed: list[tuple[int, int]], expected: int
-    ) -> None:
-        """What was being delivered waits again; what was to be cancelled meanwhile ends."""
+    ) -> set[int]:
+        """What was being delivered waits again; what was to be cancelled meanwhile ends, and is returned."""
         assert len(changed) == expected, f"{expected - len(changed)} set back to {to}, but were not being delivered"
-        for seq, cancelling in changed:
-            if cancelling:
-                self._end(db, seq, to, FinalState.CANCELLED, Reason.CANCELLED)
+        ended = {seq for seq, cancelling in changed if cancelling}
+        for seq in ended:
+            self._end(db, seq, to, FinalState.CANCELLED, Reason.CANCELLED)
+        return ended
 
     def release(self, db: sqlite3.Connection, asked: Sequence[tuple[str, int]]) -> list[str | None]:
         return [self._release(db, delivery, attempts) for delivery, attempts in asked]
