@@ -5,16 +5,18 @@
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.faults import clock, crash, disk, link, power, simulate
+from tests.faults import clock, crash, disk, link, power, simulate, soak
 from tests.faults.findings import Findings, NotPossible
 from tests.support.disk import in_mount_namespace
 
-FAULTS: dict[str, Callable[[int, bool], Awaitable[Findings]]] = {
+Fault = Callable[[int, bool], Awaitable[Findings]]
+FAULTS: dict[str, Fault] = {
     "agent-crash": crash.agent_crash,
     "control-plane-crash": crash.control_plane_crash,
     "link-cut": link.link_cut,
@@ -22,6 +24,7 @@ FAULTS: dict[str, Callable[[int, bool], Awaitable[Findings]]] = {
     "disk": disk.disk,
     "clock": clock.clock,
     "simulate": simulate.simulate,
+    "soak": soak.soak,
 }
 MOUNTING = ("power-cut", "disk")
 """They run in a mount namespace of their own."""
@@ -40,7 +43,7 @@ def main() -> int:
     print(f"{options.name}, seed {seed}", flush=True)
     started = time.perf_counter()
     try:
-        found = asyncio.run(FAULTS[options.name](seed, options.large))
+        found = asyncio.run(_run(FAULTS[options.name], seed, options.large))
     except NotPossible as reason:
         return not_possible(reason)
     found.figures["seconds"] = time.perf_counter() - started
@@ -48,6 +51,13 @@ def main() -> int:
         found.write(options.json)
     print(found.table())
     return 0 if found.is_good else 1
+
+
+async def _run(fault: Fault, seed: int, large: bool) -> Findings:
+    """SIGTERM ends it like SIGINT: what it started is ended, too."""
+    running = asyncio.ensure_future(fault(seed, large))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running
 
 
 def not_possible(reason: object) -> int:

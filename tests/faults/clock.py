@@ -85,7 +85,7 @@ async def _jumps(found: Findings, source: random.Random) -> None:
         async with Judge(directory, refuse=1) as judge, control_plane(directory) as cloud:
             await cloud.api.webhook(cloud.presence_id, judge.url())
             env = cloud.agent_env(directory, **RETRIES, **wall.env)
-            load = Load(cloud.api, 300, pause=0.04, posters=1, goes_on=True)
+            load = Load(cloud.api, 300, rate=25, goes_on=True)
             async with load.running():
                 async with Program("run", env=env) as agent:
                     await judge.beyond(10, 30.0)
@@ -115,7 +115,7 @@ async def _reboots(found: Findings, source: random.Random) -> None:
         async with Judge(directory, refuse=1) as judge, control_plane(directory) as cloud:
             await cloud.api.webhook(cloud.presence_id, judge.url())
             env = cloud.agent_env(directory, **RETRIES)
-            load = Load(cloud.api, 100, pause=0.04, posters=1, goes_on=True)
+            load = Load(cloud.api, 100, rate=25, goes_on=True)
             boots = [0, 90 * DAY, 3600]
             async with load.running():
                 for uptime in boots:

@@ -96,7 +96,7 @@ async def kill_agent(seed: int, kills: int, events: int) -> Findings:
         async with Judge(directory, delay=0.01) as judge, control_plane(directory, **LONG_RUN) as cloud:
             await cloud.api.webhook(cloud.presence_id, judge.url())
             env = cloud.agent_env(directory, **AGENT_SETTINGS)
-            load = Load(cloud.api, events, pause=0.01)
+            load = Load(cloud.api, events, rate=200)
             async with load.running():
                 for number in range(kills):
                     await load.allow((number + 1) / kills)
@@ -153,7 +153,7 @@ async def kill_control_plane(seed: int, kills: int, events: int) -> Findings:
         directory = Path(name)
         async with Judge(directory, delay=0.01) as judge, control_plane(directory, **LONG_RUN) as cloud:
             await cloud.api.webhook(cloud.presence_id, judge.url())
-            load = Load(cloud.api, events, pause=0.01)
+            load = Load(cloud.api, events, rate=200)
             async with Program("run", env=cloud.agent_env(directory, **AGENT_SETTINGS)) as agent:
                 await agent.said("link", state="online")
                 async with load.running():

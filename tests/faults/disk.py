@@ -92,7 +92,7 @@ async def _live_through(name: str, episode: Episode, found: Findings, source: ra
         ):
             await cloud.api.webhook(cloud.presence_id, judge.url())
             supervisor = Supervisor(cloud.agent_env(path))
-            load = Load(cloud.api, 500, pause=0.02, posters=2, goes_on=True)
+            load = Load(cloud.api, 500, rate=100, goes_on=True)
             try:
                 supervisor.start()
                 async with load.running():

@@ -112,7 +112,7 @@ async def link_cut(seed: int, large: bool) -> Findings:
                 await stack.enter_async_context(_site(number, directory, cloud, judge, measured, source))
                 for number in range(len(KINDS))
             ]
-            load = Load(cloud.api, events, pause=0.15, posters=1, goes_on=True)
+            load = Load(cloud.api, events, rate=6, goes_on=True)
             async with load.running():
                 async with asyncio.TaskGroup() as running:
                     for number, site in enumerate(sites):

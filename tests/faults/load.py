@@ -16,23 +16,25 @@ from tests.support.system import FINAL, Api
 
 AGAIN = 0.05
 """Seconds until a post that was not answered is repeated; the event's id makes that harmless."""
+POSTERS = 4
 PAGE = 5000
 
 
 class Load:
     """Posts `total` events, but no more than were allowed so far; `deliveries` are those that were acknowledged.
 
-    `goes_on`: posts all the time, and more than `total` if it takes longer.
+    `rate`: events in a second. `goes_on`: posts all the time, and more than `total` if it takes longer.
     """
 
-    def __init__(self, api: Api, total: int, pause: float = 0.0, posters: int = 4, *, goes_on: bool = False) -> None:
+    def __init__(self, api: Api, total: int, rate: float, *, goes_on: bool = False) -> None:
         self.deliveries: list[str] = []
         self.repeated = 0
-        self._api, self._total, self._pause, self._posters = api, total, pause, posters
+        self._api, self._total, self._rate = api, total, rate
         self._allowed = total if goes_on else 0
         self._more = asyncio.Condition()
         self._numbers = itertools.count()
         self._goes_on = goes_on
+        self._next_at = 0.0
 
     async def allow(self, share: float) -> None:
         """Lets this share of all events through, from 0 to 1."""
@@ -44,7 +46,7 @@ class Load:
     async def running(self) -> AsyncIterator[None]:
         """Posts while entered; on leaving, all that is left is allowed and posted."""
         async with asyncio.TaskGroup() as posters:
-            tasks = [posters.create_task(self._post_all()) for _ in range(self._posters)]
+            tasks = [posters.create_task(self._post_all()) for _ in range(POSTERS)]
             try:
                 yield
             except BaseException:
@@ -60,6 +62,7 @@ class Load:
                 return
             async with self._more:
                 await self._more.wait_for(lambda number=number: self._goes_on or number < self._allowed)
+            await self._pace()
             while True:
                 try:
                     self.deliveries += await self._api.event(number=str(number), subject=f"subject-{number}")
@@ -67,7 +70,12 @@ class Load:
                 except (aiohttp.ClientError, AssertionError, TimeoutError):
                     self.repeated += 1
                     await asyncio.sleep(AGAIN)
-            await asyncio.sleep(self._pause)
+
+    async def _pace(self) -> None:
+        """Waits for this event's turn; what was missed in the last second is made up for."""
+        now = asyncio.get_running_loop().time()
+        self._next_at = max(self._next_at, now - 1.0) + 1 / self._rate
+        await asyncio.sleep(max(0.0, self._next_at - now))
 
 
 async def delivery_log(api: Api) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Schedule:
         source = self._source = random.Random(seed)
         self._length = source.choice((200, 1000, 3000))
         weights = [(REGULAR, source.choice((5, 15, 40))), (DISTURBANCES, source.choice((1, 2)))]
-        weights.append((TAMPERING, source.choice((0, 0, 1, 3))))
+        weights.append((TAMPERING, source.choice((0, 0, 2, 6))))
         self._steps = [step for group, weight in weights for step in group * weight]
         self.faults = 0
 

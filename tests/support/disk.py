@@ -16,7 +16,7 @@ from pathlib import Path
 MARK = "TESTS_MOUNT_NAMESPACE"
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
 """EXT4_IOC_SHUTDOWN of the kernel's ext4.h: what is not on the disk now will never be."""
-_UNSHARE = ("unshare", "--mount", "--propagation", "private", "--fork", "--kill-child")
+_UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 
 def in_mount_namespace() -> str:

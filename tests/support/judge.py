@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from time import time
 from typing import NamedTuple, Self, cast
+from zlib import crc32
 
 ROOT = Path(__file__).parents[2]
 LOOK = 0.02
@@ -30,12 +31,12 @@ class Arrival(NamedTuple):
 
 class Judge:
     """`async with Judge(directory) as judge`. `delay`: seconds from a request to its answer; `refuse`: how many
-    requests of each delivery are answered 503 before the first success.
+    requests of each delivery, or of one in so many, are answered 503 before the first success.
     """
 
-    def __init__(self, directory: Path, delay: float = 0.0, refuse: int = 0) -> None:
+    def __init__(self, directory: Path, delay: float = 0.0, refuse: int = 0, one_in: int = 1) -> None:
         self.file = directory / "judge.log"
-        self._options = [str(self.file), f"--delay={delay}", f"--refuse={refuse}"]
+        self._options = [str(self.file), f"--delay={delay}", f"--refuse={refuse}", f"--one-in={one_in}"]
         self._read = 0
         self._arrivals: list[Arrival] = []
 
@@ -112,9 +113,9 @@ class _Connection(asyncio.Protocol):
 class _Record:
     """Writes what arrives in one turn of the loop with one fsync, then answers."""
 
-    def __init__(self, file: Path, delay: float, refuse: int) -> None:
+    def __init__(self, file: Path, delay: float, refuse: int, one_in: int) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._delay, self._refuse = delay, refuse
+        self._delay, self._refuse, self._one_in = delay, refuse, one_in
         self._count: Counter[str] = Counter()
         self._waiting: list[tuple[bytes, asyncio.Transport, int]] = []
 
@@ -123,7 +124,8 @@ class _Record:
         names = dict(header.lower().split(": ", 1) for header in headers)
         delivery = names.get("webhook-id", "-")
         self._count[delivery] += 1
-        status = 503 if self._count[delivery] <= self._refuse else 204
+        is_refused = self._count[delivery] <= self._refuse and crc32(delivery.encode()) % self._one_in == 0
+        status = 503 if is_refused else 204
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         text = f"{delivery} {time():.6f} {status} {line.split(' ')[1]}\n"
@@ -138,8 +140,8 @@ class _Record:
             asyncio.get_running_loop().call_later(self._delay, transport.write, answer)
 
 
-async def serve(file: Path, delay: float, refuse: int) -> None:
-    record = _Record(file, delay, refuse)
+async def serve(file: Path, delay: float, refuse: int, one_in: int) -> None:
+    record = _Record(file, delay, refuse, one_in)
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(record), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -151,8 +153,9 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--refuse", type=int, default=0)
+    parser.add_argument("--one-in", type=int, default=1)
     options = parser.parse_args()
-    asyncio.run(serve(options.file, options.delay, options.refuse))
+    asyncio.run(serve(options.file, options.delay, options.refuse, options.one_in))
 
 
 if __name__ == "__main__":
