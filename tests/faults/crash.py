@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.faults.findings import Findings
-from tests.faults.load import Load, compare
+from tests.faults.load import Load, compare, expect_nothing_forgotten
 from tests.support.judge import Judge
 from tests.support.processes import Program
 from tests.support.system import Cloud, control_plane
@@ -108,10 +108,13 @@ async def kill_agent(seed: int, kills: int, events: int) -> Findings:
                         done.setdefault(delivery, killed_at)
             async with Program("run", env=env):
                 await compare(found, cloud.api, judge, load.deliveries, timeout=60 + events / 100)
+            expect_nothing_forgotten(found, cloud)
             again = [each.id for each in judge.arrivals() if each.at > done.get(each.id, each.at)]
     found.faults = kills
     found.figures |= {"journaled_before_a_kill": len(done), "arrived_again": len(again)}
-    found.expect(not again, f"{len(again)} arrived after a kill that their success had been journaled before: {again}")
+    found.expect(
+        not again, f"{len(again)} arrived after a kill that their success had been journaled before: {again[:5]}"
+    )
     bound = kills * IN_FLIGHT
     found.expect(found.duplicates <= bound, f"{found.duplicates} duplicates, more than kills times concurrency")
     return found
@@ -161,6 +164,7 @@ async def kill_control_plane(seed: int, kills: int, events: int) -> Findings:
                         await _kill_once(cloud, judge, load, source, (number + 1) / kills)
                 await compare(found, cloud.api, judge, load.deliveries, timeout=90 + events / 100)
                 assert not agent.ended, agent.text()
+            expect_nothing_forgotten(found, cloud)
     found.faults = kills
     found.figures["posts_repeated"] = load.repeated
     found.expect(found.duplicates == 0, f"{found.duplicates} duplicates, though the agent lived on")

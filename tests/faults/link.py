@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.findings import Findings
-from tests.faults.load import Load, compare
+from tests.faults.load import Load, compare, expect_nothing_forgotten
 from tests.support.fault_proxy import FaultProxy, How, Moment, Trap
 from tests.support.judge import Judge
 from tests.support.processes import Program
@@ -117,9 +117,10 @@ async def link_cut(seed: int, large: bool) -> Findings:
                 async with asyncio.TaskGroup() as running:
                     for number, site in enumerate(sites):
                         running.create_task(_break(site, KINDS[number], SPECIALS[number % len(SPECIALS)], rounds))
-                await _send_away(cloud, sites)
+                await _send_away(found, cloud, sites)
             await compare(found, cloud.api, judge, load.deliveries, timeout=LONGEST_WAIT + CONNECT_LIMIT + events / 20)
             assert not any(site.agent.ended for site in sites)
+            expect_nothing_forgotten(found, cloud)
     _conclude(found, measured)
     return found
 
@@ -200,10 +201,11 @@ async def _spring(site: Site, kind: str, moment: Moment, how: How) -> Trap:
     return trap
 
 
-async def _send_away(cloud: Cloud, sites: list[Site]) -> None:
+async def _send_away(found: Findings, cloud: Cloud, sites: list[Site]) -> None:
     """The control plane stops, each link is cut when it says so, and it starts again."""
     for number, site in enumerate(sites):
         site.proxy.trap("go_away", list(Moment)[number % len(Moment)], How.CLOSE)
+    expect_nothing_forgotten(found, cloud)
     code = await cloud.stop_and_restart()
     assert code == 0, f"the control plane stopped with {code}"
     for site in sites:

@@ -12,12 +12,13 @@ import aiohttp
 
 from tests.faults.findings import Findings
 from tests.support.judge import Judge
-from tests.support.system import FINAL, Api
+from tests.support.system import FINAL, Api, Cloud
 
 AGAIN = 0.05
 """Seconds until a post that was not answered is repeated; the event's id makes that harmless."""
 POSTERS = 4
 PAGE = 5000
+FORGOTTEN = "the agent lost accepted deliveries"
 
 
 class Load:
@@ -86,6 +87,14 @@ async def delivery_log(api: Api) -> dict[str, str]:
         states |= {item["Id"]: item["State"] for item in items}
         skip += len(items)
     return states
+
+
+def expect_nothing_forgotten(found: Findings, cloud: Cloud) -> None:
+    """The control plane gives again what an agent accepted and then does not know any more. Here no agent may need it:
+    every journal lived on.
+    """
+    forgotten = [line for line in cloud.program.lines if str(line.get("event")).startswith(FORGOTTEN)]
+    found.expect(not forgotten, f"deliveries were accepted and then not known: {forgotten[:3]}")
 
 
 async def compare(found: Findings, api: Api, judge: Judge, deliveries: list[str], timeout: float) -> None:
