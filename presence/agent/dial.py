@@ -6,14 +6,13 @@ and the target's own addresses, as this host resolves them, are decided on as we
 """
 
 import asyncio
+import errno
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from queue import SimpleQueue
-from threading import Thread
+from collections.abc import Sequence
 from time import monotonic
 
+from presence.agent.names import Resolver
 from presence.agent.targets import Proxy, TargetOptions
 from presence.domain.address import Address
 from presence.domain.egress import Allowed, Destination, EgressPolicy
@@ -21,14 +20,19 @@ from presence.domain.outcome import Fault, Phase, Reason, Refused, TransportFail
 
 DNS_THREADS = 32
 DECISIONS = 10_000
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 PROXY_HEAD = 16 * 1024
 
 
 class Stopped(Exception):
-    """An attempt ends before its request was sent; `outcome` says why."""
+    """An attempt ends before its request was sent; `outcome` says why.
 
-    def __init__(self, outcome: TransportFailure | Refused) -> None:
+    `no_such_name`: the name server says so itself; asking again would not help.
+    """
+
+    def __init__(self, outcome: TransportFailure | Refused, *, no_such_name: bool = False) -> None:
         self.outcome = outcome
+        self.no_such_name = no_such_name
 
 
 class Gate:
@@ -39,6 +43,9 @@ class Gate:
         self._known: dict[tuple[Destination, str, str], Allowed | Refused] = {}
 
     def decide(self, destination: Destination, method: str, address: str) -> Allowed | Refused:
+        if destination.path != "/":
+            # Paths are without number, and long: they would only fill the memory.
+            return self.policy.decide(destination, [ipaddress.ip_address(address)], method)
         key = destination, method, address
         known = self._known.get(key)
         if known is None:
@@ -97,63 +104,6 @@ class Progress:
         self.phase, self._since = phase, now
 
 
-class Resolver:
-    """Resolves in threads of its own: a slow name server must stall nothing else, nor keep the process from ending.
-
-    Who asks for a name while it is being resolved gets the same answer, so one name occupies one thread.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._under_way: dict[str, asyncio.Future[list[Address]]] = {}
-        self._asked: SimpleQueue[str | None] = SimpleQueue()
-        self._threads = 0
-
-    async def addresses(self, host: str, timeout: float) -> list[Address]:
-        """All addresses of the name or literal address, in the system's order.
-
-        Raises socket.gaierror or TimeoutError. Nothing is remembered beyond the answer.
-        """
-        literal = as_address(host)
-        if literal is not None:
-            return [literal]
-        found = self._under_way.get(host)
-        if found is None:
-            found = self._under_way[host] = self._loop.create_future()
-            self._asked.put(host)
-            if self._threads < min(DNS_THREADS, len(self._under_way)):
-                self._threads += 1
-                # Daemons: Python would wait for the threads of an executor before it ends.
-                Thread(target=self._look_up_all, name=f"dns-{self._threads}", daemon=True).start()
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(found)
-
-    def _look_up_all(self) -> None:
-        """What each thread does."""
-        while (host := self._asked.get()) is not None:
-            answer: list[Address] | Exception
-            try:
-                answer = _look_up(host)
-            except Exception as error:  # noqa: BLE001 - handed to those who asked, whose exception it is
-                answer = error
-            try:
-                self._loop.call_soon_threadsafe(self._answer, host, answer)
-            except RuntimeError:
-                return  # nobody is there any more: the loop is closed
-
-    def _answer(self, host: str, answer: list[Address] | Exception) -> None:
-        found = self._under_way.pop(host)
-        if isinstance(answer, Exception):
-            found.set_exception(answer)
-            found.exception()  # looked at, even if everyone who asked has given up
-        else:
-            found.set_result(answer)
-
-    def close(self) -> None:
-        for _ in range(self._threads):
-            self._asked.put(None)
-
-
 class Dialler:
     """Opens the sockets of one egress policy."""
 
@@ -178,7 +128,8 @@ class Dialler:
         try:
             known: list[Address] | None = await self._resolve(destination.host, options.dns_timeout)
         except Stopped as stopped:
-            if stopped.outcome == TransportFailure(Phase.DNS, Fault.TIMEOUT) and not options.proxy_resolves:
+            # A name server that does not work now may work later; only a name that does not exist is no failure.
+            if not (options.proxy_resolves or stopped.no_such_name):
                 raise
             known = None
         decided = self.gate.policy.decide_proxied(
@@ -199,8 +150,9 @@ class Dialler:
             return await self._resolver.addresses(host, timeout)
         except TimeoutError:
             raise Stopped(TransportFailure(Phase.DNS, Fault.TIMEOUT)) from None
-        except (OSError, UnicodeError):
-            raise Stopped(TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN)) from None
+        except (OSError, UnicodeError) as error:
+            definite = isinstance(error, UnicodeError) or error.errno == socket.EAI_NONAME
+            raise Stopped(TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN), no_such_name=definite) from None
 
     @staticmethod
     def _take(progress: Progress, decided: Allowed | Refused) -> None:
@@ -224,8 +176,9 @@ async def _connect_any(addresses: Sequence[Address], port: int, progress: Progre
             failure = TransportFailure(Phase.CONNECT, Fault.CONNECTION_REFUSED)
         except ConnectionResetError:
             failure = TransportFailure(Phase.CONNECT, Fault.RESET)
-        except OSError:
-            failure = TransportFailure(Phase.CONNECT, Fault.UNREACHABLE)
+        except OSError as error:
+            fault = Fault.AGENT_EXHAUSTED if error.errno in _EXHAUSTED else Fault.UNREACHABLE
+            failure = TransportFailure(Phase.CONNECT, fault)
     raise Stopped(failure)
 
 
@@ -273,20 +226,5 @@ async def _tunnel(connected: socket.socket, proxy: Proxy, progress: Progress) ->
         raise Stopped(TransportFailure(Phase.CONNECT, Fault.PROXY_REFUSED))
 
 
-@lru_cache(maxsize=4096)
-def as_address(host: str) -> Address | None:
-    """The host as an address, where it is one literally."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _look_up(host: str) -> list[Address]:
-    found: Iterable[tuple[object, ...]] = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    texts = [str(entry[4][0]) for entry in found if isinstance(entry[4], tuple)]
-    return list(dict.fromkeys(ipaddress.ip_address(text) for text in texts))

@@ -8,6 +8,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -19,7 +20,8 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from presence import __version__
-from presence.agent.dial import Gate, Progress, Resolver, Stopped, bracketed
+from presence.agent.dial import Gate, Progress, Stopped, bracketed
+from presence.agent.names import Resolver
 from presence.agent.pool import Pool
 from presence.agent.targets import TargetOptions
 from presence.agent.wire import FAILURES, HeadTooLarge, Wire
@@ -100,6 +102,9 @@ class Http:
         if repeated:
             progress.fresh = True
             outcome = await self._exchange(request, progress)
+            if isinstance(outcome, TransportFailure):
+                # The first one may have been taken, whatever became of the second.
+                outcome = replace(outcome, sent=True)
         progress.enter(Phase.POLICY)
         phases = {phase: int(seconds * 1000) for phase, seconds in progress.seconds.items()}
         return Sent(outcome, progress.address, phases, repeated, progress.observed)
@@ -112,7 +117,7 @@ class Http:
             async with asyncio.timeout_at(until) as progress.deadline:
                 wire = await self._pool.get(progress)
                 progress.enter(Phase.FIRST_BYTE)
-                wire.ask(_written(request), self._max_header_bytes)
+                wire.ask(_written(request), self._max_header_bytes, self._max_response_bytes)
                 head, body = await wire.answer()
                 outcome = self._judge(head)
                 if not body.is_eof():
@@ -133,6 +138,8 @@ class Http:
                 wire.abort()
             raise
         else:
+            if request.body:
+                wire.force_close()
             self._pool.put(wire, progress)
         return outcome
 
@@ -143,7 +150,8 @@ class Http:
         if not 100 <= status <= 999:
             return TransportFailure(Phase.FIRST_BYTE, Fault.MALFORMED_RESPONSE, sent=True)
         if 300 <= status <= 399:
-            return Response(status, location=_host_of(head.headers.get("Location", "")))
+            location = head.headers.get("Location")
+            return Response(status, location=None if location is None else _host_of(location))
         after = head.headers.get("Retry-After")
         if after is None or not is_retried(Response(status)):
             return Response(status)
@@ -168,6 +176,9 @@ def _written(request: Request) -> bytes:
         headers.append(f"Proxy-Authorization: {proxy.authorization}")
     if body is not None or request.method != "GET":
         headers.append(f"Content-Length: {len(body or b'')}")
+    if body:
+        # A server that does not read it would take it for the next request on this connection.
+        headers.append("Connection: close")
     if any(map(_UNSENDABLE.search, headers)):
         raise ValueError("a header has a character that ends it")
     target = _target(request.uri) if proxy is None else request.uri

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from presence.agent.backlog import Backlog
 from presence.agent.deliver import Deliver
-from presence.agent.dial import Resolver
 from presence.agent.entries import Claimed, Settled
 from presence.agent.http import Http, Request
 from presence.agent.journal import open_journal
+from presence.agent.names import Resolver
 from presence.agent.settings import AgentSettings
 from presence.agent.targets import TargetOptions, Targets
 from presence.agent.worker import Observer, Worker, host_limits
@@ -150,7 +150,13 @@ async def _look(policy: EgressPolicy, resolver: Resolver, request: Request, plai
     refused = policy.decide_proxy(proxy.host, proxy.port, hops or [])
     return replace(
         plain,
-        verdicts=_verdicts(policy, request, addresses or []),
+        verdicts=tuple(
+            _verdict(
+                str(address),
+                policy.decide_proxied(destination, [address], request.method, proxy_resolves=options.proxy_resolves),
+            )
+            for address in addresses or []
+        ),
         proxy=f"{proxy.host}:{proxy.port}",
         proxy_verdicts=tuple(
             _verdict(str(hop), policy.decide_proxy(proxy.host, proxy.port, [hop])) for hop in hops or []

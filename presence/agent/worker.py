@@ -13,7 +13,16 @@ from presence.agent.journal import Journal
 from presence.agent.targets import Targets
 from presence.domain.circuit import Circuit, CircuitState
 from presence.domain.delivery import FinalState
-from presence.domain.outcome import Attempt, Outcome, Refused, Response, TransportFailure, hint_of
+from presence.domain.outcome import (
+    CERTIFICATE_FAULTS,
+    Attempt,
+    Fault,
+    Outcome,
+    Refused,
+    Response,
+    TransportFailure,
+    hint_of,
+)
 from presence.domain.retry import Hold, RetryAfter, Settle, Step
 from presence.domain.template import TemplateError, parse_template
 from presence.logs import get_logger
@@ -25,6 +34,8 @@ IDLE = 60.0
 GREETED = 1000
 """Targets whose first success is worth a line at level info."""
 
+
+_ANSWERS = CERTIFICATE_FAULTS | {Fault.MALFORMED_RESPONSE, Fault.HEADERS_TOO_LARGE}
 
 Observer = Callable[[Claimed, Attempt, Step], None]
 """Called after each attempt, once its outcome is in the journal."""
@@ -114,10 +125,14 @@ def host_limits(targets: Targets) -> Callable[[str], HostLimits]:
 
 
 def _reached(outcome: Outcome) -> bool | None:
-    """Whether the host answered; None where it was not asked."""
+    """Whether the host answered, if only with nonsense; None where it was not asked."""
     match outcome:
         case Response():
             return True
+        case TransportFailure(_, fault) if fault in _ANSWERS:
+            return True
+        case TransportFailure(_, Fault.AGENT_EXHAUSTED | Fault.AGENT_DEFECT):
+            return None
         case TransportFailure():
             return False
         case Refused():

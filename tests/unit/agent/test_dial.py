@@ -16,7 +16,8 @@ import pytest
 import trustme
 
 from presence.agent import dial
-from presence.agent.dial import DECISIONS, Dialler, Gate, Resolver, Stopped, as_address, bracketed
+from presence.agent.dial import DECISIONS, Dialler, Gate, Stopped, bracketed
+from presence.agent.names import RESERVED, THREADS, Resolver, as_address
 from presence.agent.targets import Targets
 from presence.domain.egress import Allowed
 from presence.domain.outcome import Fault, Outcome, Phase, Reason, Refused, Response, TransportFailure
@@ -116,19 +117,28 @@ class TestResolver:
         names.answer.set()
         assert await asyncio.gather(*hanging) == [LOCAL] * 20
 
-    async def test_the_number_of_threads_is_bounded_and_who_waits_gets_a_turn(
+    async def test_names_that_hang_leave_threads_for_those_that_resolved_before(
         self, resolver: Resolver, names: HangingNames
     ) -> None:
-        hanging = [asyncio.create_task(resolver.addresses(f"{n}.hanging.corp", 20)) for n in range(dial.DNS_THREADS)]
-        for _ in hanging:
+        assert await resolver.addresses("known.corp", 20) == LOCAL
+        hanging = [asyncio.create_task(resolver.addresses(f"{n}.hanging.corp", 20)) for n in range(THREADS)]
+        for _ in range(THREADS - RESERVED + 1):
             await names.is_asked()
-        waiting = asyncio.create_task(resolver.addresses("known.corp", 20))
-        with pytest.raises(TimeoutError):
-            await resolver.addresses("known.corp", 0.05)
-        assert "known.corp" not in names.asked
+        assert await resolver.addresses("known.corp", 20) == LOCAL
         names.answer.set()
-        assert await waiting == LOCAL
         await asyncio.gather(*hanging)
+
+    async def test_what_nobody_waits_for_any_more_is_not_looked_up(
+        self, resolver: Resolver, names: HangingNames
+    ) -> None:
+        hanging = [asyncio.create_task(resolver.addresses(f"{n}.hanging.corp", 20)) for n in range(THREADS)]
+        for _ in range(THREADS - RESERVED):
+            await names.is_asked()
+        with pytest.raises(TimeoutError):
+            await resolver.addresses("late.corp", 0.05)
+        names.answer.set()
+        await asyncio.gather(*hanging)
+        assert "late.corp" not in names.asked
 
     async def test_a_name_that_is_not_known_is_told_to_all_who_asked(
         self, resolver: Resolver, names: HangingNames

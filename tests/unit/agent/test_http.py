@@ -63,7 +63,8 @@ class TestWritten:
             body = '{"ü": "\n"}'.encode()
             await http.send(target.url("/a"), "POST", {"Content-Type": "application/json"}, body)
             own = (
-                f"Host: 127.0.0.1:{target.port}\r\n{AGENT}Content-Type: application/json\r\nContent-Length: 11\r\n\r\n"
+                f"Host: 127.0.0.1:{target.port}\r\n{AGENT}Content-Type: application/json\r\nContent-Length: 11\r\n"
+                "Connection: close\r\n\r\n"
             )
             assert target.requests == [f"POST /a HTTP/1.1\r\n{own}".encode() + body]
 

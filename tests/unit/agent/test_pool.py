@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from presence.agent import pool as pool_module
-from presence.agent.dial import Gate, Resolver, Stopped
+from presence.agent.dial import Gate, Stopped
+from presence.agent.names import Resolver
 from presence.agent.pool import Pool
 from presence.agent.targets import Targets
 from presence.agent.wire import Wire
@@ -304,7 +305,7 @@ class TestDecisions:
         attempt.ends = asyncio.get_running_loop().time() + 10
         async with asyncio.timeout(10) as attempt.deadline:
             wire = await pool.get(attempt)
-            wire.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 32768)
+            wire.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 32768, 65536)
             await wire.answer()
         pool.put(wire, attempt)
         return wire
