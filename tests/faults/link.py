@@ -33,6 +33,7 @@ CUTS = ((Moment.BEFORE, How.CLOSE), (Moment.WITHIN, How.RESET), (Moment.AFTER, H
 SPECIALS = ("half_open", "silent_upgrade", "closing_port", "latency", "drip", "unanswered_request")
 HEARTBEAT = {"PRESENCE_CP_DISPATCH__CANARY_EVERY": "0.5", "PRESENCE_CP_DISPATCH__CANARY_TIMEOUT": "1.0"}
 LONGEST_WAIT, CONNECT_LIMIT = 60.0, 30.0
+SETTLED_WITHIN = 20.0
 BACK_WITHIN, NOTICED_WITHIN = 5.0, 30.0
 
 
@@ -117,6 +118,9 @@ async def link_cut(seed: int, large: bool) -> Findings:
                 async with asyncio.TaskGroup() as running:
                     for number, site in enumerate(sites):
                         running.create_task(_break(site, KINDS[number], SPECIALS[number % len(SPECIALS)], rounds))
+                so_far = load.deliveries.copy()
+                arrived = await judge.has(so_far, SETTLED_WITHIN)
+                found.expect(arrived, "deliveries are stuck that a restart of the control plane would set free")
                 await _send_away(found, cloud, sites)
             await compare(found, cloud.api, judge, load.deliveries, timeout=LONGEST_WAIT + CONNECT_LIMIT + events / 20)
             assert not any(site.agent.ended for site in sites)
