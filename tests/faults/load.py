@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import aiohttp
 
@@ -97,8 +97,13 @@ def expect_nothing_forgotten(found: Findings, cloud: Cloud) -> None:
     found.expect(not forgotten, f"deliveries were accepted and then not known: {forgotten[:3]}")
 
 
-async def compare(found: Findings, api: Api, judge: Judge, deliveries: list[str], timeout: float) -> None:
-    """Waits until all is quiet, then writes down what is lost, what came twice and what the log has wrong."""
+async def compare(
+    found: Findings, api: Api, judge: Judge, deliveries: list[str], timeout: float, abandoned: Sequence[str] = ()
+) -> None:
+    """Waits until all is quiet, then writes down what is lost, what came twice and what the log has wrong.
+
+    `abandoned`: those of which somebody decided that they shall not be attempted again.
+    """
     arrived_all = await judge.has(deliveries, timeout)
     end = asyncio.get_running_loop().time() + (timeout if arrived_all else 5.0)
     while set((states := await delivery_log(api)).values()) - FINAL:
@@ -117,5 +122,8 @@ async def compare(found: Findings, api: Api, judge: Judge, deliveries: list[str]
     found.expect(not untrue, f"{len(untrue)} arrived, but the delivery log says otherwise: {untrue[:5]}")
     found.expect(not claimed, f"{len(claimed)} are called succeeded and did not arrive: {claimed[:5]}")
     found.expect(
-        states.keys() == set(deliveries), f"{len(states)} deliveries in the log, {len(deliveries)} were acknowledged"
+        states.keys() == {*deliveries, *abandoned},
+        f"{len(states)} deliveries in the log, {len(deliveries) + len(abandoned)} were acknowledged",
     )
+    fired = [delivery for delivery in abandoned if states[delivery] != "cancelled" or delivery in delivered]
+    found.expect(not fired, f"{len(fired)} were abandoned, and attempted or not known as cancelled: {fired[:5]}")

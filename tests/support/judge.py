@@ -16,12 +16,14 @@ from typing import NamedTuple, Self, cast
 from zlib import crc32
 
 ROOT = Path(__file__).parents[2]
+DROP = "/drop/"
+"""Where a path has this, the first request of each delivery gets no answer: the connection is closed."""
 LOOK = 0.02
 """Seconds between two looks at the judge's file."""
 
 
 class Arrival(NamedTuple):
-    """A request that has arrived."""
+    """A request that has arrived. `status` is zero if it got no answer."""
 
     id: str
     at: float
@@ -126,6 +128,8 @@ class _Record:
         self._count[delivery] += 1
         is_refused = self._count[delivery] <= self._refuse and crc32(delivery.encode()) % self._one_in == 0
         status = 503 if is_refused else 204
+        if DROP in line and self._count[delivery] == 1:
+            status = 0
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         text = f"{delivery} {time():.6f} {status} {line.split(' ')[1]}\n"
@@ -136,6 +140,9 @@ class _Record:
         os.write(self._file, b"".join(text for text, _, _ in waiting))
         os.fsync(self._file)
         for _, transport, status in waiting:
+            if not status:
+                transport.close()
+                continue
             answer = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
             asyncio.get_running_loop().call_later(self._delay, transport.write, answer)
 
