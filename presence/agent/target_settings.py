@@ -32,7 +32,9 @@ def parse_pattern(text: str) -> Rule:
     """Which hosts a table is for, as a rule with scheme, host and port at the most; raises ValueError."""
     rule = parse_rule(text)
     if (rule.path, rule.methods, rule.inside) != ((), None, None):
-        raise ValueError("only a host can be given here, with scheme and port if wanted: a name, *.name, an address or a network")
+        raise ValueError(
+            "only a host can be given here, with scheme and port if wanted: a name, *.name, an address or a network"
+        )
     return rule
 
 
