@@ -18,7 +18,6 @@ from presence.domain.address import Address
 from presence.domain.egress import Allowed, Destination, EgressPolicy
 from presence.domain.outcome import Fault, Phase, Reason, Refused, TransportFailure
 
-DNS_THREADS = 32
 DECISIONS = 10_000
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 PROXY_HEAD = 16 * 1024

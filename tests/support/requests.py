@@ -1,11 +1,8 @@
 """Requests as the agent makes them, without its journal: for tests of what is on the wire."""
 
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-
-import pytest
 
 from presence.agent.deliver import destination_of
 from presence.agent.dial import Progress
@@ -69,21 +66,6 @@ def progress(uri: str, targets: Targets, method: str = "GET") -> Progress:
 
 def destination(host: str, port: int, scheme: str = "http") -> Destination:
     return Destination(scheme, host, port)
-
-
-def name_hosts(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, tuple[str, ...]]) -> Callable[[], list[str]]:
-    """Makes the system's resolver know these names; returns what tells the names that it was asked for."""
-    asked: list[str] = []
-    real = socket.getaddrinfo
-
-    def look_up(host: Any, *arguments: Any, **named: Any) -> Any:
-        asked.append(host)
-        if host not in names:
-            return real(host, *arguments, **named)
-        return [entry for address in names[host] for entry in real(address, *arguments, **named)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return lambda: list(asked)
 
 
 def claimed(uri: str, **fields: Any) -> Claimed:

@@ -15,8 +15,9 @@ from presence import __version__
 from presence.agent.deliver import destination_of
 from presence.agent.http import Request
 from presence.domain.outcome import Fault, Phase, Reason, Refused, Response, TransportFailure
+from tests.support.names import name_hosts
 from tests.support.odd_hosts import black_hole, closed_port
-from tests.support.requests import Client, client, name_hosts
+from tests.support.requests import Client, client
 from tests.support.target import (
     NO_CONTENT,
     Answer,

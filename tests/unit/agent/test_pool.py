@@ -17,8 +17,9 @@ from presence.agent.pool import Pool
 from presence.agent.targets import Targets
 from presence.agent.wire import Wire
 from presence.domain.outcome import Fault, Phase, Reason, Refused, Response, TransportFailure
+from tests.support.names import name_hosts
 from tests.support.odd_hosts import tunnel_to
-from tests.support.requests import Client, agent_settings, client, name_hosts, policy, progress
+from tests.support.requests import Client, agent_settings, client, policy, progress
 from tests.support.target import (
     NO_CONTENT,
     Answer,

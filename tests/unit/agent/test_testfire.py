@@ -15,8 +15,9 @@ from presence.domain.delivery import FinalState
 from presence.domain.outcome import Attempt, Phase, Reason
 from presence.domain.retry import RetryAfter, Step
 from presence.domain.webhook import DEFAULT_MAX_AGE_SECONDS
+from tests.support.names import name_hosts
 from tests.support.odd_hosts import closed_port
-from tests.support.requests import Table, name_hosts
+from tests.support.requests import Table
 from tests.support.target import Target, hang_up, head, status
 from tests.support.tls import authority_file, server_context
 
