@@ -8,14 +8,13 @@ import asyncio
 import random
 import statistics
 import tempfile
-import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.faults.decisions import Decisions
 from tests.faults.findings import Findings
 from tests.faults.load import Load, compare, expect_nothing_forgotten
-from tests.faults.site import CONNECT_LIMIT, CUTS, LONGEST_WAIT, Measured, Site, a_site, time_of
+from tests.faults.site import CONNECT_LIMIT, CUTS, LONGEST_WAIT, Measured, Site, a_site
 from tests.support.fault_proxy import How, Moment, Trap
 from tests.support.judge import Judge
 from tests.support.system import Cloud, control_plane
@@ -28,13 +27,23 @@ GREETING = KINDS[:4]
 """Said once in a session: the session before it is cut."""
 SPECIALS = ("half_open", "silent_upgrade", "closing_port", "latency", "drip", "unanswered_request")
 HEARTBEAT = {"PRESENCE_CP_DISPATCH__CANARY_EVERY": "0.5", "PRESENCE_CP_DISPATCH__CANARY_TIMEOUT": "1.0"}
+HALF_OPEN_AFTER = (1.0, 8.0, 14.0, 21.0)
+"""Seconds after the link is up."""
 SETTLED_WITHIN = 20.0
 BACK_WITHIN, NOTICED_WITHIN = 5.0, 30.0
 
 
 async def link_cut(seed: int, large: bool) -> Findings:
+    found, source = Findings(seed), random.Random(seed)
+    async with asyncio.TaskGroup() as both:
+        both.create_task(_cut_all(found, source, large))
+        both.create_task(_go_half_open(found, source))
+    return found
+
+
+async def _cut_all(found: Findings, source: random.Random, large: bool) -> None:
     rounds, events = (10, 2_000) if large else (1, 200)
-    found, source, measured = Findings(seed), random.Random(seed), Measured()
+    measured = Measured()
     with tempfile.TemporaryDirectory(prefix="presence-faults-") as name:
         directory = Path(name)
         async with (
@@ -62,15 +71,41 @@ async def link_cut(seed: int, large: bool) -> Findings:
             assert not any(site.agent.ended for site in sites)
             expect_nothing_forgotten(found, cloud)
     _conclude(found, measured)
-    return found
+
+
+async def _go_half_open(found: Findings, source: random.Random) -> None:
+    """With the default heartbeat, at different moments of it."""
+    measured = Measured()
+    with tempfile.TemporaryDirectory(prefix="presence-faults-") as name:
+        directory = Path(name)
+        async with Judge(directory) as judge, control_plane(directory) as cloud, AsyncExitStack() as stack:
+            sites = [
+                await stack.enter_async_context(a_site(number, directory, cloud, judge, measured, source))
+                for number in range(len(HALF_OPEN_AFTER))
+            ]
+            async with asyncio.TaskGroup() as running:
+                for site, seconds in zip(sites, HALF_OPEN_AFTER, strict=True):
+                    running.create_task(_half_open_after(site, seconds))
+    found.faults += measured.faults
+    for side, values in (("the agent", measured.noticed), ("the control plane", measured.noticed_above)):
+        found.figures[f"half_open_noticed_by_{side.replace(' ', '_')}_s"] = [round(value, 1) for value in values]
+        slow = max(values)
+        found.expect(
+            slow <= NOTICED_WITHIN, f"with default intervals {side} noticed a half-open link after {slow:.1f} s"
+        )
+
+
+async def _half_open_after(site: Site, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    await site.become_half_open()
 
 
 def _conclude(found: Findings, measured: Measured) -> None:
-    found.faults = measured.faults
+    found.faults += measured.faults
     for name, values in (("back", measured.back), ("beyond_wait", measured.beyond)):
         quantiles = statistics.quantiles(values, n=100, method="inclusive")
         found.figures |= {f"{name}_p50_s": quantiles[49], f"{name}_p99_s": quantiles[98]}
-    found.figures |= {"noticed_by_agent_s": max(measured.noticed), "noticed_above_s": max(measured.noticed_above)}
+    found.figures |= {"noticed_s": max(measured.noticed), "noticed_above_s": max(measured.noticed_above)}
     p99 = found.figures["beyond_wait_p99_s"]
     found.expect(p99 <= BACK_WITHIN, f"back {p99:.1f} s after healing and the drawn wait (p99), not {BACK_WITHIN} s")
     slowest = max(measured.noticed + measured.noticed_above)
@@ -127,19 +162,7 @@ class _Special:
     @staticmethod
     async def half_open(site: Site) -> None:
         """Nothing passes on the connection that is there; a new one would work."""
-        struck_at = time.time()
-        site.proxy.strike(How.HOLE)
-        above = await site.cloud.program.logged(
-            lambda line: (
-                line.get("event") == "agent disconnected"
-                and line.get("presence") == site.presence_id
-                and time_of(line) > struck_at
-            ),
-            40.0,
-        )
-        site.measured.noticed_above.append(time_of(above) - struck_at)
-        noticed_at = await site.offline_after(struck_at)
-        site.measured.noticed.append(noticed_at - struck_at)
+        await site.become_half_open()
         await site.heal()
 
     @staticmethod

@@ -17,6 +17,8 @@ from tests.support.system import Cloud
 
 CUTS = ((Moment.BEFORE, How.CLOSE), (Moment.WITHIN, How.RESET), (Moment.AFTER, How.CLOSE))
 LONGEST_WAIT, CONNECT_LIMIT = 60.0, 30.0
+PATIENCE = 60.0
+"""Seconds until somebody must have noticed."""
 
 
 @dataclass
@@ -92,7 +94,25 @@ class Site:
 
     async def offline_after(self, moment: float) -> float:
         """When the agent saw, after that moment, that its link is gone."""
-        return time_of(await self.agent.logged(lambda line: is_offline(line) and time_of(line) > moment, 40.0))
+        return time_of(await self.agent.logged(lambda line: is_offline(line) and time_of(line) > moment, PATIENCE))
+
+    async def gone_after(self, moment: float) -> float:
+        """When the control plane saw, after that moment, that the agent is gone."""
+
+        def says_so(line: dict[str, Any]) -> bool:
+            is_gone = line.get("event") == "agent disconnected" and line.get("presence") == self.presence_id
+            return is_gone and time_of(line) > moment
+
+        return time_of(await self.cloud.program.logged(says_so, PATIENCE))
+
+    async def become_half_open(self) -> None:
+        """Nothing passes any more on the connection that is there, and nobody is told."""
+        struck_at = time.time()
+        self.proxy.strike(How.HOLE)
+        self.measured.faults += 1
+        above, below = await asyncio.gather(self.gone_after(struck_at), self.offline_after(struck_at))
+        self.measured.noticed_above.append(above - struck_at)
+        self.measured.noticed.append(below - struck_at)
 
 
 @asynccontextmanager
