@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from time import monotonic
 
-from presence.agent.names import Resolver
+from presence.agent.names import Resolver, is_no_such_name
 from presence.agent.targets import Proxy, TargetOptions
 from presence.domain.address import Address
 from presence.domain.egress import Allowed, Destination, EgressPolicy
@@ -150,8 +150,8 @@ class Dialler:
         except TimeoutError:
             raise Stopped(TransportFailure(Phase.DNS, Fault.TIMEOUT)) from None
         except (OSError, UnicodeError) as error:
-            definite = isinstance(error, UnicodeError) or error.errno == socket.EAI_NONAME
-            raise Stopped(TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN), no_such_name=definite) from None
+            failure = TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN)
+            raise Stopped(failure, no_such_name=is_no_such_name(error)) from None
 
     @staticmethod
     def _take(progress: Progress, decided: Allowed | Refused) -> None:

@@ -121,6 +121,11 @@ class Resolver:
         found.set_result(answer)
 
 
+def is_no_such_name(error: Exception) -> bool:
+    """Whether the name server itself says that the name does not exist: asking again would not help."""
+    return isinstance(error, UnicodeError) or (isinstance(error, OSError) and error.errno == socket.EAI_NONAME)
+
+
 @lru_cache(maxsize=4096)
 def as_address(host: str) -> Address | None:
     """The host as an address, where it is one literally."""

@@ -1,6 +1,7 @@
 """Names, addresses and proxies: what is connected to, and what is not."""
 
 import ipaddress
+import resource
 import socket
 import time
 from base64 import b64encode
@@ -141,6 +142,18 @@ class TestConnect:
         async with Target() as target:
             assert await self.outcome(resolver, f"http://h.corp:{target.port}/") == Refused(reason)
             assert target.connections == 0
+
+    async def test_where_this_host_has_no_sockets_left_it_is_not_the_target_s_failure(self, resolver: Resolver) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with Target() as target:
+            with socket.socket() as last:
+                lowest = last.fileno()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+            try:
+                outcome = await self.outcome(resolver, target.url("/"))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert outcome == TransportFailure(Phase.CONNECT, Fault.AGENT_EXHAUSTED)
 
     @pytest.mark.parametrize("odd", ["0.0.0.0", "::"])
     async def test_a_socket_that_ends_up_elsewhere_is_not_used(self, odd: str) -> None:
@@ -325,6 +338,27 @@ class TestProxy:
             async with client(through(proxy), egress=CORP, dns_timeout=0.1) as http:
                 assert (await http.send("http://hanging.corp/")).outcome == Response(204)
         names.answer.set()
+
+    @pytest.mark.parametrize(
+        ("error", "outcome"),
+        [
+            (socket.EAI_NONAME, Refused(Reason.PROXY_UNRESOLVED)),
+            (socket.EAI_AGAIN, TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN)),
+        ],
+        ids=["no such name", "no answer now"],
+    )
+    async def test_only_a_name_that_does_not_exist_is_refused_for_that(
+        self, through: Written, monkeypatch: pytest.MonkeyPatch, error: int, outcome: Outcome
+    ) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise socket.gaierror(error, "x")
+
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
+        async with Target() as proxy:
+            async with client(through(proxy, proxy_resolves=False), egress=CORP) as http:
+                assert (await http.send("http://h.corp/")).outcome == outcome
+            async with client(through(proxy), egress=CORP) as http:
+                assert (await http.send("http://h.corp/")).outcome == Response(204)
 
     @pytest.mark.parametrize(
         ("addresses", "egress", "reason"),

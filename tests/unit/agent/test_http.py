@@ -207,6 +207,10 @@ class TestOutcome:
             assert (await http.send(target.url("/"))).outcome == Response(code, location=host)
             assert len(target.requests) == 1
 
+    async def test_a_redirect_to_nowhere_names_no_host(self, http: Client) -> None:
+        async with Target(status(304)) as target:
+            assert (await http.send(target.url("/"))).outcome == Response(304)
+
     async def test_nobody_hears_of_a_redirect_to_another_target(self, http: Client) -> None:
         async with Target() as elsewhere:
             moved = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere.url('/')}\r\nContent-Length: 0\r\n\r\n"

@@ -88,6 +88,14 @@ class TestReuse:
             await http.send(target.url("/"), "POST", body=b"x", repeatable=False)
             assert (len(target.requests), target.connections) == (2, 1)
 
+    async def test_nothing_follows_a_body(self) -> None:
+        """A target that did not read it would take it for the next request."""
+        async with client(egress={"methods": ["GET", "POST"]}) as http, Target() as target:
+            await http.send(target.url("/"))
+            await http.send(target.url("/"), "POST", body=b"GET /evil HTTP/1.1\r\n\r\n", repeatable=False)
+            await http.send(target.url("/"))
+            assert (len(target.requests), target.connections) == (3, 2)
+
     @pytest.mark.parametrize(
         "answer",
         [
@@ -167,6 +175,17 @@ class TestStale:
             sent = await http.send(target.url("/"))
             assert (sent.outcome, sent.repeated) == (RESET, False)
             assert len(target.requests) == 2
+
+    async def test_what_became_of_the_first_one_stays_unknown_whatever_the_repeat_meets(self, http: Client) -> None:
+        async def end(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            target._server.close()
+            writer.close()
+
+        async with Target(in_turn(status(204), end)) as target:
+            await http.send(target.url("/"))
+            sent = await http.send(target.url("/"))
+            assert sent.outcome == TransportFailure(Phase.CONNECT, Fault.CONNECTION_REFUSED, sent=True)
+            assert sent.repeated
 
     async def test_the_repeat_is_decided_on_and_resolved_anew(
         self, http: Client, monkeypatch: pytest.MonkeyPatch

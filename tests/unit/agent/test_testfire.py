@@ -204,6 +204,25 @@ class TestExplain:
         found = await self.explained("http://h.corp/", table | {"proxy_resolves": True}, allow=["h.corp"])
         assert (found.refused, found.fault, found.verdicts) == (None, None, ())
 
+    @pytest.mark.parametrize("error", [socket.EAI_NONAME, socket.EAI_AGAIN], ids=["no such name", "no answer now"])
+    async def test_a_target_that_the_proxy_does_not_resolve_is_told_as_firing_meets_it(
+        self, monkeypatch: pytest.MonkeyPatch, error: int
+    ) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise socket.gaierror(error, "the resolver's words")
+
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
+        table = {"host": "*.corp", "proxy": "http://10.9.9.9:3128"}
+        found = await self.explained("http://h.corp/", table, allow=["h.corp"])
+        given = settings(table, retry={"max_attempts": 1}, allow=["h.corp"])
+        ended = await fire(given, Shot("http://h.corp/", SUBJECT), Seen())
+        if error == socket.EAI_NONAME:
+            assert (found.refused, found.fault) == (Reason.PROXY_UNRESOLVED, None)
+            assert ended.reason == "proxy_unresolved"
+        else:
+            assert (found.refused, found.fault) == (None, "h.corp: the resolver's words")
+            assert ended.log[0]["fault"] == "name_unknown"
+
     async def test_a_proxy_that_does_not_resolve(self) -> None:
         table = {"host": "10.0.0.1", "proxy": "http://nowhere.invalid:3128"}
         found = await self.explained("http://10.0.0.1/", table, allow=["10.0.0.1"])

@@ -24,7 +24,7 @@ from presence.protocol.messages import Fire
 from tests.support.control_plane import DAY, fire
 from tests.support.odd_hosts import closed_port
 from tests.support.requests import Table, agent_settings, claimed, client
-from tests.support.target import NO_CONTENT, Target, hang_up, head, in_turn, silence, status
+from tests.support.target import NO_CONTENT, Target, closing, hang_up, head, in_turn, silence, status
 
 QUICK = RetryPolicy(max_attempts=3, initial=20, maximum=40, deadline=DAY)
 SLOW = RetryPolicy(max_attempts=3, initial=900_000, maximum=900_000, deadline=DAY)
@@ -307,6 +307,12 @@ class TestCircuit:
         async with running(tmp_path, retry=SLOW) as agent, Target(status(code)) as target:
             await agent.accept(target.url(), 3 * FAILURES)
             await target.received(3 * FAILURES)
+            assert agent.journal.backlog.circuits() == {}
+
+    async def test_an_answer_that_cannot_be_read_is_one_too(self, tmp_path: Path) -> None:
+        async with running(tmp_path, retry=SLOW) as agent, Target(closing(b"no HTTP\r\n\r\n")) as target:
+            await agent.accept(target.url(), 3 * FAILURES)
+            await agent.seen.until(3 * FAILURES)
             assert agent.journal.backlog.circuits() == {}
 
     async def test_a_refusal_says_nothing_about_the_host(self, tmp_path: Path) -> None:
