@@ -236,6 +236,7 @@ class Backlog:
 
     def _rest(self, host: Host, now: int) -> None:
         """Keeps for a while what is known of a host that has nothing here."""
+        self._retry_rotation.pop(host, None)
         if host.knows_nothing(now):
             self._forget(host)
             return
@@ -245,4 +246,4 @@ class Backlog:
 
     def _forget(self, host: Host) -> None:
         del self._hosts[host.name]
-        self._retry_rotation.pop(host, None)
+        self._idle.pop(host, None)

@@ -11,10 +11,13 @@ from presence.agent.targets import Targets
 from presence.clock import Clock
 from presence.domain.body import check_content_type, expand_body
 from presence.domain.egress import Destination
-from presence.domain.outcome import Attempt, Reason, Refused
+from presence.domain.outcome import Attempt, Fault, Phase, Reason, Refused, TransportFailure
 from presence.domain.retry import RetryPolicy, Step, next_step
 from presence.domain.template import TemplateError, UriTemplate, parse_template, path_of
-from presence.domain.webhook import OnUnknown
+from presence.domain.webhook import Method, OnUnknown
+from presence.logs import get_logger
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Deliver:
     targets: Targets
     retry: RetryPolicy
     clock: Clock
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     jitter: Callable[[], float] = random.random
 
     async def attempt(self, claimed: Claimed, now: int) -> tuple[Attempt, Step]:
@@ -36,8 +39,14 @@ class Deliver:
         if isinstance(prepared, Refused):
             sent = Sent(prepared, None, {}, repeated=False, observed=False)
         else:
-            sent = await self.http.send(prepared)
             proxy = prepared.options.proxy
+            try:
+                sent = await self.http.send(prepared)
+            except Exception:
+                # Whatever a target does, it must not end the daemon, nor do so again after each restart.
+                log.exception("attempt failed by a defect of the agent", delivery=claimed.id)
+                failure = TransportFailure(Phase.POLICY, Fault.AGENT_DEFECT, sent=True)
+                sent = Sent(failure, None, {}, repeated=False, observed=False)
         took = self.clock.elapsed() - started
         attempt = Attempt(
             claimed.attempts,
@@ -84,7 +93,7 @@ class Deliver:
             return Refused(Reason.BODY_INVALID)
         if self.http.uses_paths:
             destination = replace(destination, path=path_of(uri))
-        options = self.targets.of(template.host, template.port)
+        options = self.targets.of(template.host, template.port, template.scheme)
         repeatable = claimed.method == "GET" and claimed.on_unknown == OnUnknown.FIRE
         return Request(
             claimed.method, uri, destination, self._headers(claimed, options.headers), body, options, repeatable
@@ -97,16 +106,17 @@ class Deliver:
             headers["Authorization"] = claimed.authorization
         if claimed.content_type is not None and claimed.body is not None:
             headers["Content-Type"] = claimed.content_type
-        if local or self.headers:
-            named = {name.lower() for name in (*local, *self.headers)}
-            headers = {name: value for name, value in headers.items() if name.lower() not in named}
-            headers |= {**local, **self.headers}
+        for ours in filter(None, (local, self.headers)):
+            named = {name.lower() for name in ours}
+            headers = {name: value for name, value in headers.items() if name.lower() not in named} | {**ours}
         return headers
 
     @staticmethod
     def _body(claimed: Claimed, values: Mapping[str, str]) -> bytes | None:
         if claimed.body is None:
             return None
+        if claimed.method == Method.GET:
+            raise TemplateError("a GET has no body: a server that reads none would take it for another request")
         if claimed.content_type is not None:
             check_content_type(claimed.content_type)
         return expand_body(claimed.body, claimed.content_type, values).encode()

@@ -6,28 +6,32 @@ and the target's own addresses, as this host resolves them, are decided on as we
 """
 
 import asyncio
+import errno
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Sequence
 from time import monotonic
 
+from presence.agent.names import Resolver, is_no_such_name
 from presence.agent.targets import Proxy, TargetOptions
 from presence.domain.address import Address
 from presence.domain.egress import Allowed, Destination, EgressPolicy
 from presence.domain.outcome import Fault, Phase, Reason, Refused, TransportFailure
 
-DNS_THREADS = 32
 DECISIONS = 10_000
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 PROXY_HEAD = 16 * 1024
 
 
 class Stopped(Exception):
-    """An attempt ends before its request was sent; `outcome` says why."""
+    """An attempt ends before its request was sent; `outcome` says why.
 
-    def __init__(self, outcome: TransportFailure | Refused) -> None:
+    `no_such_name`: the name server says so itself; asking again would not help.
+    """
+
+    def __init__(self, outcome: TransportFailure | Refused, *, no_such_name: bool = False) -> None:
         self.outcome = outcome
+        self.no_such_name = no_such_name
 
 
 class Gate:
@@ -38,6 +42,9 @@ class Gate:
         self._known: dict[tuple[Destination, str, str], Allowed | Refused] = {}
 
     def decide(self, destination: Destination, method: str, address: str) -> Allowed | Refused:
+        if destination.path != "/":
+            # Paths are without number, and long: they would only fill the memory.
+            return self.policy.decide(destination, [ipaddress.ip_address(address)], method)
         key = destination, method, address
         known = self._known.get(key)
         if known is None:
@@ -96,41 +103,6 @@ class Progress:
         self.phase, self._since = phase, now
 
 
-class Resolver:
-    """Resolves in threads of its own: a slow name server must stall nothing else.
-
-    Who asks for a name while it is being resolved gets the same answer, so one name occupies one thread.
-    """
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
-        self._under_way: dict[str, asyncio.Future[list[Address]]] = {}
-
-    async def addresses(self, host: str, timeout: float) -> list[Address]:
-        """All addresses of the name or literal address, in the system's order.
-
-        Raises socket.gaierror or TimeoutError. Nothing is remembered beyond the answer.
-        """
-        literal = as_address(host)
-        if literal is not None:
-            return [literal]
-        found = self._under_way.get(host)
-        if found is None:
-            found = asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host)
-            self._under_way[host] = found
-            found.add_done_callback(lambda done: self._forget(host, done))
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(found)
-
-    def _forget(self, host: str, done: asyncio.Future[list[Address]]) -> None:
-        self._under_way.pop(host, None)
-        if not done.cancelled():
-            done.exception()  # looked at, even if everyone who asked has given up
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
 class Dialler:
     """Opens the sockets of one egress policy."""
 
@@ -155,7 +127,8 @@ class Dialler:
         try:
             known: list[Address] | None = await self._resolve(destination.host, options.dns_timeout)
         except Stopped as stopped:
-            if stopped.outcome == TransportFailure(Phase.DNS, Fault.TIMEOUT) and not options.proxy_resolves:
+            # A name server that does not work now may work later; only a name that does not exist is no failure.
+            if not (options.proxy_resolves or stopped.no_such_name):
                 raise
             known = None
         decided = self.gate.policy.decide_proxied(
@@ -176,8 +149,9 @@ class Dialler:
             return await self._resolver.addresses(host, timeout)
         except TimeoutError:
             raise Stopped(TransportFailure(Phase.DNS, Fault.TIMEOUT)) from None
-        except (OSError, UnicodeError):
-            raise Stopped(TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN)) from None
+        except (OSError, UnicodeError) as error:
+            failure = TransportFailure(Phase.DNS, Fault.NAME_UNKNOWN)
+            raise Stopped(failure, no_such_name=is_no_such_name(error)) from None
 
     @staticmethod
     def _take(progress: Progress, decided: Allowed | Refused) -> None:
@@ -203,8 +177,9 @@ async def _connect_any(addresses: Sequence[Address], port: int, progress: Progre
             failure = TransportFailure(Phase.CONNECT, Fault.CONNECTION_REFUSED)
         except ConnectionResetError:
             failure = TransportFailure(Phase.CONNECT, Fault.RESET)
-        except OSError:
-            failure = TransportFailure(Phase.CONNECT, Fault.UNREACHABLE)
+        except OSError as error:
+            fault = Fault.AGENT_EXHAUSTED if error.errno in _EXHAUSTED else Fault.UNREACHABLE
+            failure = TransportFailure(Phase.CONNECT, fault)
     raise Stopped(failure)
 
 
@@ -272,20 +247,5 @@ def is_tunnel(head: bytes) -> bool:
     return head.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) and head.endswith(b"\r\n\r\n")
 
 
-@lru_cache(maxsize=4096)
-def as_address(host: str) -> Address | None:
-    """The host as an address, where it is one literally."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _look_up(host: str) -> list[Address]:
-    found: Iterable[tuple[object, ...]] = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    texts = [str(entry[4][0]) for entry in found if isinstance(entry[4], tuple)]
-    return list(dict.fromkeys(ipaddress.ip_address(text) for text in texts))

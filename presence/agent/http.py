@@ -6,7 +6,9 @@ kept, no netrc or proxy environment read, nothing decompressed, no URI normalise
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -18,24 +20,30 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 from presence import __version__
-from presence.agent.dial import Gate, Progress, Resolver, Stopped, bracketed
+from presence.agent.dial import Gate, Progress, Stopped, bracketed
+from presence.agent.names import Resolver
 from presence.agent.pool import Pool
 from presence.agent.targets import TargetOptions
 from presence.agent.wire import FAILURES, HeadTooLarge, Wire
 from presence.clock import Clock
 from presence.domain.egress import Destination, EgressPolicy
 from presence.domain.outcome import Fault, Outcome, Phase, Response, TransportFailure
-from presence.domain.retry import is_retried, parse_retry_after
+from presence.domain.retry import is_retried, parse_http_date, parse_retry_after
 from presence.domain.uri import DEFAULT_PORTS
 
+_OURS: Mapping[str, str] = {"user-agent": f"User-Agent: Presence/{__version__}", "accept": "Accept: */*"}
 _SUCCESS = [Response(status) for status in range(200, 300)]
 _HOST = re.compile(r"[a-z0-9._:-]{1,253}\Z")
 _AFTER_AUTHORITY = re.compile(r"[^:]+://[^/?]*(.*)\Z")
+_OUR_CERTIFICATE = re.compile("ALERT_(?:.*CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 _UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
 
 
 class Request(NamedTuple):
-    """`uri` is expanded and checked. `repeatable`: a kept connection that was closed may be replaced at once."""
+    """`uri` is expanded and checked. `repeatable`: a kept connection that was closed may be replaced at once.
+
+    Headers and body may hold secrets, and the repr shows neither.
+    """
 
     method: str
     uri: str
@@ -44,6 +52,9 @@ class Request(NamedTuple):
     body: bytes | None
     options: TargetOptions
     repeatable: bool
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.destination.host})"
 
 
 class Sent(NamedTuple):
@@ -91,6 +102,9 @@ class Http:
         if repeated:
             progress.fresh = True
             outcome = await self._exchange(request, progress)
+            if isinstance(outcome, TransportFailure):
+                # The first one may have been taken, whatever became of the second.
+                outcome = replace(outcome, sent=True)
         progress.enter(Phase.POLICY)
         phases = {phase: int(seconds * 1000) for phase, seconds in progress.seconds.items()}
         return Sent(outcome, progress.address, phases, repeated, progress.observed)
@@ -103,7 +117,7 @@ class Http:
             async with asyncio.timeout_at(until) as progress.deadline:
                 wire = await self._pool.get(progress)
                 progress.enter(Phase.FIRST_BYTE)
-                wire.ask(_written(request), self._max_header_bytes)
+                wire.ask(_written(request), self._max_header_bytes, self._max_response_bytes)
                 head, body = await wire.answer()
                 outcome = self._judge(head)
                 if not body.is_eof():
@@ -124,6 +138,8 @@ class Http:
                 wire.abort()
             raise
         else:
+            if request.body:
+                wire.force_close()
             self._pool.put(wire, progress)
         return outcome
 
@@ -134,11 +150,12 @@ class Http:
         if not 100 <= status <= 999:
             return TransportFailure(Phase.FIRST_BYTE, Fault.MALFORMED_RESPONSE, sent=True)
         if 300 <= status <= 399:
-            return Response(status, location=_host_of(head.headers.get("Location", "")))
+            location = head.headers.get("Location")
+            return Response(status, location=None if location is None else _host_of(location))
         after = head.headers.get("Retry-After")
         if after is None or not is_retried(Response(status)):
             return Response(status)
-        now = datetime.fromtimestamp(self._clock.wall() / 1000, UTC)
+        now = parse_http_date(head.headers.get("Date", "")) or datetime.fromtimestamp(self._clock.wall() / 1000, UTC)
         return Response(status, retry_after=parse_retry_after(after, now))
 
     async def _discard(self, body: StreamReader) -> None:
@@ -159,10 +176,14 @@ def _written(request: Request) -> bytes:
         headers.append(f"Proxy-Authorization: {proxy.authorization}")
     if body is not None or request.method != "GET":
         headers.append(f"Content-Length: {len(body or b'')}")
+    if body:
+        # A server that does not read it would take it for the next request on this connection.
+        headers.append("Connection: close")
     if any(map(_UNSENDABLE.search, headers)):
         raise ValueError("a header has a character that ends it")
     target = _target(request.uri) if proxy is None else request.uri
-    head = "\r\n".join((f"{request.method} {target} HTTP/1.1", _opening(destination), *headers, "\r\n"))
+    opening = _opening(destination, frozenset(_OURS.keys() & map(str.lower, request.headers)))
+    head = "\r\n".join((f"{request.method} {target} HTTP/1.1", opening, *headers, "\r\n"))
     return head.encode("ascii") + (body or b"")
 
 
@@ -174,11 +195,11 @@ def _target(uri: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _opening(destination: Destination) -> str:
-    """The headers that every request to that destination has."""
+def _opening(destination: Destination, replaced: frozenset[str]) -> str:
+    """The headers that every request to that destination has, but for those that it brings itself."""
     port = "" if DEFAULT_PORTS[destination.scheme] == destination.port else f":{destination.port}"
-    host = f"Host: {bracketed(destination.host)}{port}"
-    return f"{host}\r\nUser-Agent: Presence/{__version__}\r\nAccept: */*"
+    lines = [f"Host: {bracketed(destination.host)}{port}"]
+    return "\r\n".join(lines + [line for name, line in _OURS.items() if name not in replaced])
 
 
 def _host_of(location: str) -> str:
@@ -200,5 +221,8 @@ def _failure(error: Exception, wire: Wire) -> TransportFailure:
             return TransportFailure(phase, Fault.HEADERS_TOO_LARGE, sent=True)
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return TransportFailure(phase, Fault.MALFORMED_RESPONSE, sent=True)
+        case aiohttp.ClientOSError(__cause__=ssl.SSLError(reason=str(reason))) if _OUR_CERTIFICATE.search(reason):
+            # With TLS 1.3 the server looks at our certificate when we are done, but before it reads the request.
+            return TransportFailure(Phase.TLS, Fault.HANDSHAKE)
         case _:
             return TransportFailure(phase, Fault.RESET, sent=True)

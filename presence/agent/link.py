@@ -18,11 +18,11 @@ from presence import __version__
 from presence.agent.backoff import STABLE, Backoff
 from presence.agent.batches import Batches
 from presence.agent.conversation import PATIENCE, Conversation, Heard, Patience
-from presence.agent.dial import Resolver
 from presence.agent.ends import EXPECTED, Cause, Failure, GoneAway, Leapt, Renewed, Retry, first
 from presence.agent.failures import classify
 from presence.agent.keys import Key, Keys
 from presence.agent.link_state import Chronicle, LinkState, LinkStatus
+from presence.agent.names import Resolver
 from presence.agent.opening import Opening, Websocket, close
 from presence.agent.settings import ControlPlane
 from presence.agent.vigil import Vigil, clock_offset

@@ -17,9 +17,10 @@ from websockets.uri import parse_uri
 
 from presence import __version__
 from presence.agent.certificate import Certificate
-from presence.agent.dial import Resolver, bracketed, connect
+from presence.agent.dial import bracketed, connect
 from presence.agent.ends import CertificateRefused, ProxyRefused, Step
 from presence.agent.keys import Key
+from presence.agent.names import Resolver
 from presence.agent.passage import pass_through
 from presence.agent.route import LinkProxy
 from presence.agent.settings import ControlPlane

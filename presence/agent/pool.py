@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from socket import socket
 from typing import NamedTuple
 
-from presence.agent.dial import Dialler, Gate, Progress, Resolver, Stopped
+from presence.agent.dial import Dialler, Gate, Progress, Stopped
+from presence.agent.names import Resolver
 from presence.agent.wire import Wire
 from presence.domain.egress import Destination
 from presence.domain.outcome import Fault, Phase, Refused, TransportFailure
@@ -18,6 +19,9 @@ from presence.domain.outcome import Fault, Phase, Refused, TransportFailure
 KEPT = 4.0
 """Seconds an idle connection is kept: less than common servers do, so that they seldom close it under us."""
 
+
+FAREWELL = 1.0
+"""Seconds that a peer has to end its TLS session, where a connection is closed and not aborted."""
 
 _Place = tuple[str, str, int]
 """Scheme, host and port."""
@@ -44,7 +48,7 @@ class Pool:
         self._gate = gate
         self._dialler = Dialler(gate, self._resolver)
         for kept in self._take_all():
-            kept.wire.close()
+            kept.wire.abort()
 
     async def close(self) -> None:
         if self._sweeping is not None:
@@ -66,7 +70,7 @@ class Pool:
         progress.address = kept.peer
         decided = self._gate.decide(progress.destination, progress.method, kept.peer)
         if isinstance(decided, Refused):
-            kept.close()
+            kept.abort()
             raise Stopped(decided)
         progress.observed = decided.observed
         return kept
@@ -74,7 +78,8 @@ class Pool:
     def put(self, wire: Wire, progress: Progress) -> None:
         """Takes back a connection whose answer was read."""
         if not wire.can_be_kept or progress.gate is not self._gate or progress.options.proxy is not None:
-            wire.close()
+            # What was asked is answered: nothing is to be waited for, neither TLS's farewell nor what is unsent.
+            wire.abort()
             return
         place = _place(progress.destination)
         self._kept.setdefault(place, []).append(_Kept(wire, place, self._loop.time() + KEPT))
@@ -91,7 +96,7 @@ class Pool:
                 del self._kept[place]
             if kept.wire.can_be_kept and kept.until >= self._loop.time():
                 return kept.wire
-            kept.wire.close()
+            kept.wire.abort()
         return None
 
     def _sweep(self) -> None:
@@ -101,7 +106,7 @@ class Pool:
             if kept.until > now and kept.wire.can_be_kept:
                 self._kept.setdefault(kept.place, []).append(kept)
             else:
-                kept.wire.close()
+                kept.wire.abort()
         if self._kept:
             self._sweeping = self._loop.call_later(KEPT, self._sweep)
 
@@ -113,12 +118,8 @@ class Pool:
     async def _open(self, progress: Progress) -> Wire:
         assert progress.deadline is not None
         progress.deadline.reschedule(progress.ends)
-        connected = await self._dialler.open(progress)
-        try:
-            wire = await self._wrap(connected, progress)
-        except BaseException:
-            connected.close()
-            raise
+        # From then on the socket is the event loop's: closed here, its number would be another's too early.
+        wire = await self._wrap(await self._dialler.open(progress), progress)
         progress.deadline.reschedule(min(progress.ends, self._loop.time() + progress.options.first_byte_timeout))
         return wire
 
@@ -135,7 +136,11 @@ class Pool:
         try:
             async with asyncio.timeout(progress.options.tls_timeout):
                 _, wire = await self._loop.create_connection(
-                    make, sock=connected, ssl=progress.options.tls, server_hostname=progress.destination.host
+                    make,
+                    sock=connected,
+                    ssl=progress.options.tls,
+                    server_hostname=progress.destination.host,
+                    ssl_shutdown_timeout=FAREWELL,
                 )
         except TimeoutError:
             raise Stopped(TransportFailure(Phase.TLS, Fault.TIMEOUT)) from None

@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
 from presence.agent.deliver import destination_of
 from presence.agent.entries import Claimed
 from presence.domain.address import Address
 from presence.domain.egress import Destination
-from presence.domain.outcome import Attempt
+from presence.domain.outcome import Attempt, Response
 from presence.domain.retry import Step
 from presence.errors import ConfigurationError
 from presence.logs import get_logger
@@ -29,13 +30,13 @@ Observer = Callable[[Claimed, Attempt, Step], None]
 
 
 class Sight(NamedTuple):
-    """A target that was connected to: where, how, and at which address."""
+    """A target that answered: where, how, and at which address (None: through a proxy, which knows it)."""
 
     scheme: str
     host: str
     port: int
     method: str
-    address: str
+    address: str | None
 
 
 class Seen:
@@ -46,11 +47,14 @@ class Seen:
         self._then = then
         self._sights = set(_read(file)) if file.exists() else set()
         self._new = asyncio.Event()
+        self._writing = Lock()
+        self._written = len(self._sights)
 
     def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
-        if attempt.address is not None and attempt.proxy is None:
+        if isinstance(attempt.outcome, Response):
             destination = destination_of(claimed.uri)
-            sight = Sight(destination.scheme, destination.host, destination.port, claimed.method, attempt.address)
+            address = attempt.address if attempt.proxy is None else None
+            sight = Sight(destination.scheme, destination.host, destination.port, claimed.method, address)
             if sight not in self._sights and len(self._sights) < MOST:
                 self._sights.add(sight)
                 self._new.set()
@@ -58,10 +62,21 @@ class Seen:
         self._then(claimed, attempt, step)
 
     async def run(self) -> None:
-        while True:
-            await self._new.wait()
-            self._new.clear()
-            await asyncio.to_thread(_write, self._file, sorted(self._sights))
+        """Until it is cancelled; what is new is in the file then."""
+        try:
+            while True:
+                await self._new.wait()
+                self._new.clear()
+                await asyncio.to_thread(self._write, sorted(self._sights, key=str))
+        finally:
+            self._write(sorted(self._sights, key=str))
+
+    def _write(self, sights: list[Sight]) -> None:
+        """One after the other, since cancelling does not end the thread that writes."""
+        with self._writing:
+            if len(sights) > self._written:
+                self._written = len(sights)
+                _write(self._file, sights)
 
 
 def read_seen(file: Path) -> list[tuple[Destination, str, tuple[Address, ...]]]:
@@ -71,17 +86,26 @@ def read_seen(file: Path) -> list[tuple[Destination, str, tuple[Address, ...]]]:
             f'{file}: nothing was observed yet; set [egress] mode = "observe", let the agent deliver for a while,'
             " then ask again with the same settings"
         )
-    return [
-        (Destination(sight.scheme, sight.host, sight.port), sight.method, (ipaddress.ip_address(sight.address),))
-        for sight in _read(file)
-    ]
+    return [(Destination(s.scheme, s.host, s.port), s.method, _addresses(s)) for s in _read(file)]
+
+
+def _addresses(sight: Sight) -> tuple[Address, ...]:
+    return () if sight.address is None else (ipaddress.ip_address(sight.address),)
 
 
 def _read(file: Path) -> list[Sight]:
     try:
-        return [Sight(**entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+        return [_parse(entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(f"{file}: cannot be read ({error}); remove it to begin anew") from None
+
+
+def _parse(entry: dict[str, Any]) -> Sight:
+    sight = Sight(**entry)
+    _addresses(sight)
+    if not isinstance(sight.port, int):
+        raise ValueError(f"the port {sight.port!r} is no number")
+    return sight
 
 
 def _write(file: Path, sights: list[Sight]) -> None:

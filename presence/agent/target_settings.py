@@ -29,10 +29,12 @@ InFlight = Annotated[int, Field(ge=1, le=1024)]
 
 
 def parse_pattern(text: str) -> Rule:
-    """Which hosts a table is for, as a rule without anything but host and port; raises ValueError."""
+    """Which hosts a table is for, as a rule with scheme, host and port at the most; raises ValueError."""
     rule = parse_rule(text)
-    if (rule.scheme, rule.path, rule.methods, rule.inside) != (None, (), None, None):
-        raise ValueError("only a host and a port can be given here: a name, *.name, an address or a network, :port")
+    if (rule.path, rule.methods, rule.inside) != ((), None, None):
+        raise ValueError(
+            "only a host can be given here, with scheme and port if wanted: a name, *.name, an address or a network"
+        )
     return rule
 
 
@@ -137,7 +139,7 @@ class Target(Section):
     Times in seconds, `rate` in deliveries per second. What is not set comes from `[delivery]`.
     """
 
-    host: Annotated[str, AfterValidator(_checked_host)] = Field(examples=["jenkins.corp:8443"])
+    host: Annotated[str, AfterValidator(_checked_host)] = Field(examples=["https://jenkins.corp:8443"])
     headers: Annotated[dict[HeaderName, HeaderValue], AfterValidator(_checked_headers)] = Field({})
     ca_file: Path | None = Field(None, examples=["/etc/presence/corp-ca.pem"])
     client_cert: Path | None = Field(None, examples=["/etc/presence/client.pem"])

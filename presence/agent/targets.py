@@ -68,17 +68,24 @@ class Targets:
             if named not in contexts:
                 contexts[named] = files.context()
             self._entries.append((target.pattern(), _options(target, files, contexts[named], self._default)))
-        self._known: dict[tuple[str, int], TargetOptions] = {}
+        self._known: dict[tuple[str, int, str | None], TargetOptions] = {}
 
-    def of(self, host: str, port: int) -> TargetOptions:
-        """The options of the first entry that covers the host (as `UriTemplate.host` writes it), else the defaults."""
-        found = self._known.get((host, port))
+    def of(self, host: str, port: int, scheme: str | None = None) -> TargetOptions:
+        """The options of the first entry that covers the host (as `UriTemplate.host` writes it), else the defaults.
+
+        Without a scheme, an entry for one scheme covers both: that is for what holds for the host as a whole.
+        """
+        found = self._known.get((host, port, scheme))
         if found is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             address = address_of(host)
-            matching = (options for pattern, options in self._entries if pattern.names(host, port, address))
-            found = self._known[host, port] = next(matching, self._default)
+            matching = (
+                options
+                for pattern, options in self._entries
+                if pattern.names(host, port, address) and (scheme is None or pattern.scheme in (None, scheme))
+            )
+            found = self._known[host, port, scheme] = next(matching, self._default)
         return found
 
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from presence.agent.backlog import Backlog
 from presence.agent.deliver import Deliver
-from presence.agent.dial import Resolver
 from presence.agent.entries import Claimed, Settled
 from presence.agent.http import Http, Request
 from presence.agent.journal import open_journal
 from presence.agent.ledger import Bounds
+from presence.agent.names import Resolver, is_no_such_name
 from presence.agent.settings import AgentSettings
 from presence.agent.targets import TargetOptions, Targets
 from presence.agent.worker import Observer, Worker, host_limits
@@ -139,38 +140,52 @@ async def explain(settings: AgentSettings, shot: Shot) -> Explanation:
 async def _look(policy: EgressPolicy, resolver: Resolver, request: Request, plain: Explanation) -> Explanation:
     """The explanation with the parts that need the name server."""
     destination, options = request.destination, request.options
-    addresses, fault = await _addresses(resolver, destination.host, options)
+    addresses, unresolved = await _addresses(resolver, destination.host, options)
     proxy = options.proxy
+    if unresolved is not None and (proxy is None or not (options.proxy_resolves or unresolved.no_such_name)):
+        return replace(plain, fault=unresolved.text)
     if proxy is None:
-        if addresses is None:
-            return replace(plain, fault=fault)
-        decided = policy.decide(destination, addresses, request.method)
-        return replace(plain, verdicts=_verdicts(policy, request, addresses), refused=_reason(decided))
+        decided = policy.decide(destination, addresses or [], request.method)
+        return replace(plain, verdicts=_verdicts(policy, request, addresses or []), refused=_reason(decided))
     decided = policy.decide_proxied(destination, addresses, request.method, proxy_resolves=options.proxy_resolves)
-    hops, hop_fault = await _addresses(resolver, proxy.host, options)
+    hops, unresolved = await _addresses(resolver, proxy.host, options)
     refused = policy.decide_proxy(proxy.host, proxy.port, hops or [])
     return replace(
         plain,
-        verdicts=_verdicts(policy, request, addresses or []),
+        verdicts=tuple(
+            _verdict(
+                str(address),
+                policy.decide_proxied(destination, [address], request.method, proxy_resolves=options.proxy_resolves),
+            )
+            for address in addresses or []
+        ),
         proxy=f"{proxy.host}:{proxy.port}",
         proxy_verdicts=tuple(
             _verdict(str(hop), policy.decide_proxy(proxy.host, proxy.port, [hop])) for hop in hops or []
         ),
         refused=_reason(decided) or (refused.reason if hops and refused else None),
-        fault=hop_fault,
+        fault=unresolved.text if unresolved else None,
     )
+
+
+class _Unresolved(NamedTuple):
+    """Why a name has no addresses."""
+
+    text: str
+    no_such_name: bool
 
 
 async def _addresses(
     resolver: Resolver, host: str, options: TargetOptions
-) -> tuple[Sequence[Address] | None, str | None]:
+) -> tuple[Sequence[Address] | None, _Unresolved | None]:
     """The addresses; or None, and why."""
     try:
         return await resolver.addresses(host, options.dns_timeout), None
     except TimeoutError:
-        return None, f"{host}: no answer from the name server in time"
+        return None, _Unresolved(f"{host}: no answer from the name server in time", False)
     except (OSError, UnicodeError) as error:
-        return None, f"{host}: {getattr(error, 'strerror', None) or 'the name cannot be resolved'}"
+        why = getattr(error, "strerror", None) or "the name cannot be resolved"
+        return None, _Unresolved(f"{host}: {why}", is_no_such_name(error))
 
 
 def _verdicts(policy: EgressPolicy, request: Request, addresses: Sequence[Address]) -> tuple[Verdict, ...]:

@@ -15,6 +15,7 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
 READ = 64 * 1024
+FRAMING = 64 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What reading an answer can raise, besides TimeoutError (an OSError)."""
@@ -22,6 +23,10 @@ FAILURES = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 class HeadTooLarge(aiohttp.ClientError):
     """The answer's status line and headers are larger than allowed."""
+
+
+class BodyTooLarge(aiohttp.ClientError):
+    """The answer's body is larger, framing included, than anything that is read."""
 
 
 class Wire(ResponseHandler):
@@ -34,6 +39,8 @@ class Wire(ResponseHandler):
         self._limit = 0
         self._received = 0
         self._in_head = False
+        self._body_left = 0
+        self._ending = b""
 
     @property
     def unsent(self) -> int:
@@ -43,15 +50,19 @@ class Wire(ResponseHandler):
     @property
     def can_be_kept(self) -> bool:
         """Whether another request may follow: the answer was read to its end, and nothing came after it."""
-        if self.should_close or not self.is_connected():
+        if self.should_close or self.unsent or not self.is_connected():
             return False
-        # The parser gives what it has begun to read.
-        return self._parser is None or self._parser.feed_eof() is None
+        try:
+            # The parser gives what it has begun to read, or says that it cannot read it.
+            return self._parser is None or self._parser.feed_eof() is None
+        except HttpProcessingError:
+            return False
 
-    def ask(self, request: bytes, limit: int) -> None:
-        """Sends a request; its answer's head may have `limit` bytes."""
+    def ask(self, request: bytes, limit: int, body_limit: int) -> None:
+        """Sends a request; its answer's head may have `limit` bytes, its body so many, and as many for its framing."""
         self.answered, self._in_head = False, True
-        self._limit, self._received = limit, 0
+        self._limit, self._received, self._ending = limit, 0, b""
+        self._body_left = FRAMING + 2 * body_limit
         self.set_response_params(
             read_until_eof=True,
             auto_decompress=False,
@@ -75,9 +86,8 @@ class Wire(ResponseHandler):
         self.answered = True
         at = 0
         while self._in_head and at < len(data):
-            # Each head is parsed alone: what comes after an answer must not spoil it.
-            found = data.find(_END_OF_HEAD, at)
-            end = len(data) if found < 0 else found + len(_END_OF_HEAD)
+            # Each head is parsed alone: what comes after an answer must not spoil it. And no more than its limit.
+            end = min(self._end_of_head(data, at), at + self._limit - self._received + 1)
             self._received += end - at
             super().data_received(data[at:end])
             at = end
@@ -88,10 +98,24 @@ class Wire(ResponseHandler):
                 return
         if at == len(data):
             return
+        self._body_left -= len(data) - at
         if self._payload is not None and self._payload.is_eof():
             self.force_close()
+        elif self._body_left < 0:
+            self.set_exception(BodyTooLarge())
         else:
             super().data_received(data[at:])
+
+    def _end_of_head(self, data: bytes, at: int) -> int:
+        """Where the head's end is in the data, though it may have begun in what came before; else the data's end."""
+        window = self._ending + data[at:]
+        found = window.find(_END_OF_HEAD)
+        if found < 0:
+            self._ending = window[1 - len(_END_OF_HEAD) :]
+            return len(data)
+        end = at + found + len(_END_OF_HEAD) - len(self._ending)
+        self._ending = b""
+        return end
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """The parser has a whole head; bytes of the body may have come with it."""
@@ -108,6 +132,8 @@ class Wire(ResponseHandler):
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         too_large = any(isinstance(error, LineTooLong) for error in cause)
         super().set_exception(HeadTooLarge() if too_large else exc, *cause)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(exc)
 
     def _refuse(self) -> None:
         self.set_exception(HeadTooLarge())

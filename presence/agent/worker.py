@@ -144,12 +144,16 @@ def host_limits(targets: Targets) -> Callable[[str], HostLimits]:
 
 
 def _reached(outcome: Outcome) -> bool | None:
-    """Whether the host answered; None where it was not asked."""
+    """Whether the host answered, if only with nonsense; None where it was not asked."""
     match outcome:
         case Response():
             return True
-        case TransportFailure(_, fault):
-            return fault in ANSWERED
+        case TransportFailure(_, fault) if fault in ANSWERED:
+            return True
+        case TransportFailure(_, Fault.AGENT_EXHAUSTED | Fault.AGENT_DEFECT):
+            return None
+        case TransportFailure():
+            return False
         case Refused():
             return None
     assert_never(outcome)

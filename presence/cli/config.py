@@ -10,7 +10,12 @@ from presence.errors import ExitCode
 
 @click.group("config")
 def command() -> None:
-    """Look at the agent's settings."""
+    """Look at the agent's settings.
+
+    \b
+    Example:
+      presence config suggest-egress
+    """
 
 
 @command.command("suggest-egress")
@@ -18,6 +23,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def suggest_egress(config: Path | None, as_json: bool) -> int:
     """Print the strictest [egress] that lets pass what was seen while mode = "observe".
+
+    What 'deny' holds now is kept. Rules with paths are not made: narrow what is printed where you want some.
 
     \b
     Example:
@@ -30,8 +37,11 @@ def suggest_egress(config: Path | None, as_json: bool) -> int:
     settings = load_settings(config)
     allow = suggest(read_seen(settings.journal.location().with_name(SEEN)))
     if as_json:
-        click.echo(json.dumps({"default": "deny", "mode": "enforce", "allow": allow}))
+        document = {"default": "deny", "mode": "enforce", "allow": allow, "deny": settings.egress.deny}
+        click.echo(json.dumps(document))
         return ExitCode.SUCCESS
     click.echo('[egress]\ndefault = "deny"\nmode = "enforce"')
-    click.echo("\n".join(["allow = [", *(f"    {json.dumps(rule)}," for rule in allow), "]"]))
+    for name, rules in (("allow", allow), ("deny", settings.egress.deny)):
+        lines = [f"{name} = [", *(f"    {json.dumps(rule)}," for rule in rules), "]"]
+        click.echo("\n".join(lines) if rules else f"{name} = []")
     return ExitCode.SUCCESS

@@ -34,8 +34,6 @@ _REMEDIES = {
     "path_ambiguous": "the URI has %2F, so that a rule with a path cannot judge it: remove it from the URI",
     "proxy_needs_rule": "through a proxy a target needs a rule of its own in allow: the default is not enough",
     "proxy_unresolved": "the name does not resolve here: with proxy_resolves = true the proxy does it",
-    "subject_invalid": "the subject id cannot be put into this URI",
-    "body_invalid": "the body cannot be expanded, or the subject id cannot be put into it",
 }
 
 
@@ -73,20 +71,31 @@ def command(
     from presence import logs
     from presence.agent.settings import load_settings
     from presence.agent.testfire import Shot
-    from presence.domain.events import subject_fault
-    from presence.domain.template import TemplateError, parse_template
+    from presence.domain.template import PLACEHOLDERS, TemplateError, parse_template
 
     settings = _limited(load_settings(config), max_attempts)
     logs.configure("error", settings.log.format)
     try:
-        parse_template(uri)
+        template = parse_template(uri)
     except TemplateError as error:
         raise click.BadParameter(str(error), param_hint="URI") from None
+    values = {**dict.fromkeys(PLACEHOLDERS, "x"), "SubjectId": subject_id}
+    _check_subject(subject_id)
+    try:
+        template.expand(values)
+    except TemplateError as error:
+        raise click.BadParameter(f"in this URI: {error}", param_hint="--subject-id") from None
+    body = _read_body(body, method, content_type, values)
+    shot = Shot(uri, subject_id, method, body, content_type, _parse_headers(headers))
+    return _explain(settings, shot, as_json) if dry_run else _fire(settings, shot, as_json)
+
+
+def _check_subject(subject_id: str) -> None:
+    from presence.domain.events import subject_fault
+
     fault = subject_fault(subject_id)
     if fault:
         raise click.BadParameter(fault, param_hint="--subject-id")
-    shot = Shot(uri, subject_id, method, _read_body(body, method, content_type), content_type, _parse_headers(headers))
-    return _explain(settings, shot, as_json) if dry_run else _fire(settings, shot, as_json)
 
 
 def _limited(settings: "AgentSettings", max_attempts: int | None) -> "AgentSettings":
@@ -177,9 +186,9 @@ def _exit_code(state: str, reason: str) -> int:
     return ExitCode.REFUSED if reason in _POLICY_REASONS else ExitCode.FAILED
 
 
-def _read_body(body: str | None, method: str, content_type: str | None) -> str | None:
+def _read_body(body: str | None, method: str, content_type: str | None, values: dict[str, str]) -> str | None:
     """The body, checked as the control plane and the agent check it."""
-    from presence.domain.body import parse_body
+    from presence.domain.body import expand_body
     from presence.domain.template import TemplateError
 
     if body is None:
@@ -191,7 +200,7 @@ def _read_body(body: str | None, method: str, content_type: str | None) -> str |
     if body.startswith("@"):
         body = _read_file("--body", body[1:])
     try:
-        parse_body(body, content_type)
+        expand_body(body, content_type, values)
     except TemplateError as error:
         raise click.BadParameter(str(error), param_hint="--body") from None
     return body

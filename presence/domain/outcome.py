@@ -28,6 +28,10 @@ class Fault(StrEnum):
     UNREACHABLE = "unreachable"
     RESET = "reset"
     PROXY_REFUSED = "proxy_refused"
+    AGENT_EXHAUSTED = "agent_exhausted"
+    """The agent's host has no sockets or ports left."""
+    AGENT_DEFECT = "agent_defect"
+    """The agent met something that it does not understand; its log has the details."""
     CERTIFICATE_UNTRUSTED = "certificate_untrusted"
     CERTIFICATE_EXPIRED = "certificate_expired"
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
@@ -153,6 +157,7 @@ class Hint(StrEnum):
     NO_COMMON_TLS = "no_common_tls"
     NOT_HTTP = "not_http"
     CHECK_PROXY = "check_proxy"
+    CHECK_AGENT = "check_agent"
     REDIRECT_NOT_FOLLOWED = "redirect_not_followed"
     CREDENTIALS_NEEDED = "credentials_needed"
     CHECK_PATH = "check_path"
@@ -170,6 +175,8 @@ _FAULT_HINTS: Mapping[Fault, Hint] = {
     Fault.TIMEOUT: Hint.TARGET_SLOW,
     Fault.RESET: Hint.TARGET_DROPPED_CONNECTION,
     Fault.PROXY_REFUSED: Hint.CHECK_PROXY,
+    Fault.AGENT_EXHAUSTED: Hint.CHECK_AGENT,
+    Fault.AGENT_DEFECT: Hint.CHECK_AGENT,
     Fault.CERTIFICATE_UNTRUSTED: Hint.ADD_CA_FILE,
     Fault.CERTIFICATE_EXPIRED: Hint.RENEW_CERTIFICATE,
     Fault.CERTIFICATE_NOT_YET_VALID: Hint.CHECK_CLOCK,

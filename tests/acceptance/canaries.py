@@ -1,4 +1,4 @@
-"""Run by test_canaries.py in a network where every address is this host's own, with the name of a function below.
+"""Run by test_canaries.py in a network where every address is this host's own, with a name of SCENES.
 
 Whatever the agent connects to, somebody listens: the target at ADDRESS, a canary everywhere else. The findings go
 to standard output as JSON.
@@ -10,8 +10,9 @@ import socket
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +28,8 @@ from tests.support.system import run
 from tests.support.target import Target, head
 
 NAME_SERVERS = ("127.0.0.53", "127.0.0.54")
+SILENT = ("127.0.0.55", 5353)
+"""A name server of `silent.test`, which never answers."""
 PORTS = (80, 443, 8080)
 PROBED = (
     *("169.254.169.254", "100.100.100.200", "192.0.0.192", "169.254.170.2", "168.63.129.16", "127.0.0.1", "0.0.0.0"),
@@ -35,6 +38,8 @@ PROBED = (
     *("2001:0:a9fe:a9fe::1", "5f00::1", "8.8.8.8"),
 )
 """Addresses at which canaries are shown to listen before they are relied upon."""
+_LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a connection to the unspecified address goes."""
 
 MODES: dict[str, dict[str, str]] = {
     "private": {"PRESENCE_EGRESS__ALLOW": "[]"},
@@ -81,24 +86,31 @@ class Canaries:
         address, port = writer.get_extra_info("sockname")[:2]
         writer.transport.abort()
         async with self._heard:
-            self.accepted[address.removeprefix("::ffff:"), port] += 1
+            self.accepted[_plain(address), port] += 1
             self._heard.notify_all()
 
-    async def total(self, count: int) -> None:
-        """Returns once they have accepted that many connections."""
-        async with asyncio.timeout(10), self._heard:
-            await self._heard.wait_for(lambda: self.accepted.total() >= count)
-
-    async def prove(self) -> int:
-        """Connects to each of PROBED at each port; every connection must be counted. Forgets them again."""
-        probes = [(address, port) for address in PROBED for port in self.ports]
+    async def probe(self, addresses: Sequence[str]) -> int:
+        """Connects to each address at each port and returns how many were counted: all, or it fails. Forgets them."""
+        probes = [(address, port) for address in addresses for port in self.ports]
         for address, port in probes:
             _reader, writer = await asyncio.open_connection(address, port)
             writer.transport.abort()
-        await self.total(len(probes))
-        proven = self.accepted.total()
-        self.accepted.clear()
-        return proven
+        expected = Counter((_plain(_LOCAL.get(address, address)), port) for address, port in probes)
+        async with asyncio.timeout(10), self._heard:
+            await self._heard.wait_for(lambda: self.accepted >= expected)
+        self.accepted -= expected
+        return len(probes)
+
+    async def strays(self) -> dict[str, int]:
+        """What they accepted, by address and port. A last probe comes after all that waits to be accepted."""
+        await self.probe(["127.0.0.99"])
+        return {f"{address} port {port}": count for (address, port), count in self.accepted.items()}
+
+
+def _plain(address: str) -> str:
+    """One spelling for each address; a mapped one is what it maps, for so the wildcard listener shows IPv4."""
+    found = ip_address(address.partition("%")[0])
+    return str((found.ipv4_mapped if isinstance(found, IPv6Address) else None) or found)
 
 
 def _everywhere(port: int) -> socket.socket:
@@ -139,14 +151,11 @@ class Scene:
             found.setdefault(headers["webhook-id"], []).append(line)
         return found
 
-    def strays(self) -> dict[str, int]:
-        return {f"{address} port {port}": count for (address, port), count in self.canaries.accepted.items()}
-
 
 @asynccontextmanager
 async def scene(hosts: Sequence[Hosts] = (NAMES, NAMES), **settings: str) -> AsyncIterator[Scene]:
     aliases = [f"--cname={alias},{name}" for alias, name in ALIASES.items()]
-    options = (*aliases, f"--address=/{WILD}/169.254.169.254", "--server=/silent.test/127.0.0.55#5353")
+    options = (*aliases, f"--address=/{WILD}/169.254.169.254", "--server=/silent.test/{}#{}".format(*SILENT))
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         known = [{GOOD_NAME: (ADDRESS,), **names} for names in hosts]
@@ -181,7 +190,7 @@ async def answer(request: bytes, _reader: asyncio.StreamReader, writer: asyncio.
 async def hostile(mode: str) -> Findings:
     """Every hostile shot once, a control between each few of them, against an agent of that mode."""
     async with scene(**MODES[mode]) as here:
-        proven = await here.canaries.prove()
+        proven = await here.canaries.probe(PROBED)
         legitimate = controls(300)
         mixed = _spread(shots(), legitimate)
         fires = [fire(shot.uri, subject_id=shot.subject_id) for shot in mixed]
@@ -200,7 +209,7 @@ async def hostile(mode: str) -> Findings:
             "refused": refused,
             "observed": sum(bool(report.log and report.log[-1].observed) for report in reports.values()),
             "reported": len(reports),
-            "strays": here.strays(),
+            "strays": await here.canaries.strays(),
             "untruthful": len(untruthful),
             "examples": untruthful[:40],
         }
@@ -242,7 +251,7 @@ async def rebinding() -> Findings:
         naive = await _naive_client(here.canaries)
         fires = [fire(f"http://{name}/close/{{SubjectId}}") for _ in range(300) for name in evil]
         reports = await here.deliver(fires)
-        return {"naive": naive, **_tally(fires, reports), "strays": here.strays()}
+        return {"naive": naive, **_tally(fires, reports), "strays": await here.canaries.strays()}
 
 
 async def _naive_client(canaries: Canaries) -> int:
@@ -269,7 +278,7 @@ async def moving() -> Findings:
             names = (evil, good)[moves % 2]
             await asyncio.gather(*(server.change({GOOD_NAME: (ADDRESS,), **names}) for server in here.servers))
             moves += 1
-        return {"moves": moves, **_tally(fires, await delivering), "strays": here.strays()}
+        return {"moves": moves, **_tally(fires, await delivering), "strays": await here.canaries.strays()}
 
 
 def _tally(fires: list[Fire], reports: dict[str, Report]) -> Findings:
@@ -291,19 +300,29 @@ async def moved_between_attempts() -> Findings:
 
         here.target.answer = answer_and_move
         (report,) = (await here.deliver([fire("http://moved.test/")])).values()
-        return {"report": _told(report), "strays": here.strays()}
+        return {"report": _told(report), "strays": await here.canaries.strays()}
 
 
 async def name_servers() -> Findings:
     """Names that do not exist, and a name server that never answers."""
     limit = {"PRESENCE_DELIVERY__DNS_TIMEOUT": "0.5"}
     silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    silent.bind(("127.0.0.55", 5353))
+    silent.bind(SILENT)
     async with scene(**MODES["private"] | limit) as here:
         fires = [fire("http://no-such-name.test/"), fire("http://x.silent.test/"), fire(f"http://{GOOD_NAME}/")]
         reports = await here.deliver(fires)
         silent.close()
-        return {"reports": [_told(reports[message.id]) for message in fires], "strays": here.strays()}
+        return {"reports": [_told(reports[message.id]) for message in fires], "strays": await here.canaries.strays()}
+
+
+async def silent_names() -> Findings:
+    """Many names whose name server never answers, and beside them one that is known."""
+    async with scene(**MODES["private"]) as here:
+        silent = [fire(f"http://x{number}.silent.test/") for number in range(48)]
+        await here.cloud.fire_all(silent)
+        await here.cloud.accepted(*(message.id for message in silent))
+        reports = await here.deliver([fire(f"http://{GOOD_NAME}/close/{number}") for number in range(10)])
+        return {"reports": [_told(report) for report in reports.values()]}
 
 
 async def permitted() -> Findings:
@@ -313,13 +332,13 @@ async def permitted() -> Findings:
         closed = [fire(uri) for uri in ("http://127.0.0.1/", "http://127.0.0.2:8080/", "http://169.254.169.254:8080/")]
         reports = await here.deliver(opened)
         await here.deliver(closed)
-        return {**_tally(opened, reports), "strays": here.strays()}
+        return {**_tally(opened, reports), "strays": await here.canaries.strays()}
 
 
 async def one_shot() -> Findings:
     """`presence test-fire` and its dry run, which are the same code in another program."""
     async with scene(**MODES["private"]) as here:
-        some = [shot for shot in shots()[::190] if "\0" not in shot.uri + shot.subject_id]
+        some = [shot for shot in shots()[::400] if "\0" not in shot.uri + shot.subject_id]
         limit = asyncio.Semaphore(4)
 
         async def tried(shot: Shot, *more: str) -> Findings:
@@ -329,12 +348,18 @@ async def one_shot() -> Findings:
             return {"uri": shot.uri, "code": code, "out": json.loads(out) if out else None, "err": err}
 
         every = await asyncio.gather(*(tried(shot, *more) for shot in some for more in ((), ("--dry-run",))))
-        return {"tried": every, "strays": here.strays(), "requests": len(here.target.requests)}
+        return {"tried": every, "strays": await here.canaries.strays(), "requests": len(here.target.requests)}
+
+
+SCENES: dict[str, Callable[..., Coroutine[Any, Any, Findings]]] = {
+    scene.__name__: scene
+    for scene in (hostile, rebinding, moving, moved_between_attempts, name_servers, silent_names, permitted, one_shot)
+}
 
 
 def main() -> None:
     name, *arguments = sys.argv[1:]
-    print(json.dumps(asyncio.run(globals()[name](*arguments))))
+    print(json.dumps(asyncio.run(SCENES[name](*arguments))))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,18 @@ def gzip_bomb() -> bytes:
     return b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + 1024 * block + packer.flush()
 
 
+def in_pieces(*pieces: bytes) -> Answer:
+    """Answers with these bytes, each piece in a segment of its own."""
+
+    async def answer(_request: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    return answer
+
+
 def cut_after(start: bytes) -> Answer:
     """Answers with these bytes and ends with RST once they are on their way."""
 
@@ -62,9 +74,13 @@ BODIES: Rows = {
     "body shorter than said": (closing(HEAD + b"Content-Length: 100\r\n\r\nfew"), {"200"}),
     "body longer than said": (always(HEAD + b"Content-Length: 3\r\n\r\nmore than that"), {"200"}),
     "garbage for chunks": (always(CHUNKED + b"zz\r\nnot hexadecimal"), {"200"}),
+    "garbage after a head's end in two pieces": (in_pieces(CHUNKED[:-1], b"\nzz\r\nnot hexadecimal"), {"200"}),
     "chunk of 2**80 bytes": (always(CHUNKED + b"100000000000000000000\r\nx"), {"200"}),
     "chunk extension without end": (endless(CHUNKED + b"1;", b"x" * 4096), {"200"}),
     "trailers without end": (endless(CHUNKED + b"0\r\n", b"X: " + b"x" * 1000 + b"\r\n"), {"200"}),
+    "large trailers without end": (endless(CHUNKED + b"0\r\n", b"X: " + b"x" * 30_000 + b"\r\n"), {"200"}),
+    "small trailers without end": (endless(CHUNKED + b"0\r\n", b"X: x\r\n" * 1000), {"200"}),
+    "chunk size without end": (endless(CHUNKED, b"0" * 4096), {"200"}),
     "gzip that is none": (always(HEAD + b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip"), {"200"}),
     "unknown encoding": (always(HEAD + b"Content-Encoding: rot13\r\nContent-Length: 3\r\n\r\nxyz"), {"200"}),
     "a few interim answers": (always(3 * b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD + EMPTY), {"200"}),

@@ -148,12 +148,45 @@ async def test_these_end_a_delivery(tmp_path: Path, code: int, reason: str) -> N
         assert len(target.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("Location: http://other.test:8080/secret?token=x\r\n", "other.test"),
+        ("Location: /elsewhere\r\n", "here"),
+        ("Location: http://\xe4\x01/\r\n", "unreadable"),
+        ("", None),
+    ],
+    ids=["absolute", "relative", "unreadable", "none"],
+)
+async def test_of_a_redirect_only_the_host_is_told(tmp_path: Path, location: str, told: str | None) -> None:
+    answer = always(f"HTTP/1.1 302 X\r\n{location}Content-Length: 0\r\n\r\n".encode())
+    async with running(tmp_path) as (cloud, agent), Target(answer) as target:
+        report = await delivered(cloud, target.url())
+        assert (report.log[0].status, report.log[0].location) == (302, told)
+        assert "secret" not in agent.text()
+
+
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 503, 599])
 async def test_these_are_retried_until_the_attempts_are_used_up(tmp_path: Path, code: int) -> None:
     async with running(tmp_path) as (cloud, _agent), Target(status(code)) as target:
         report = await delivered(cloud, target.url())
         assert (report.state, report.reason, report.attempts) == (FinalState.FAILED, "attempts_exhausted", 3)
         assert [entry.status for entry in report.log] == [code] * 3
+
+
+async def test_what_waits_for_a_host_that_is_down_is_delivered_when_it_is_back(tmp_path: Path) -> None:
+    async with Target() as target:
+        down = target.url()
+    forever = {"PRESENCE_RETRY__MAX_ATTEMPTS": "20", "PRESENCE_RETRY__MAXIMUM": "0.1"}
+    async with running(tmp_path, **forever) as (cloud, agent), Target(host="127.0.0.2") as other:
+        deliveries = await cloud.fire(down, count=30)
+        await agent.said("circuit", state="open")
+        assert (await delivered(cloud, other.url())).state is FinalState.SUCCEEDED
+        async with Target(port=target.port):
+            reports = await cloud.reported(*deliveries)
+        assert {report.state for report in reports} == {FinalState.SUCCEEDED}
+        # Nothing is sent while it is down, so waiting costs no attempts.
+        assert sum(report.attempts for report in reports) < 2 * len(reports)
 
 
 class TestRetryAfter:

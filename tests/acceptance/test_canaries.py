@@ -78,6 +78,13 @@ async def test_a_name_that_is_not_known_and_a_silent_name_server_are_told_apart(
     assert (good["status"], good["address"]) == (204, "10.1.2.3")
 
 
+async def test_silent_name_servers_delay_no_other_name() -> None:
+    found = await findings("silent_names")
+    attempts = [report["log"][0] for report in found["reports"]]
+    assert [attempt.get("status") for attempt in attempts] == [204] * 10
+    assert max(attempt["took"] for attempt in attempts) < 1000
+
+
 async def test_a_canary_counts_what_a_rule_lets_pass() -> None:
     """The check of the checks: were anything let through, it would be seen."""
     found = await findings("permitted")

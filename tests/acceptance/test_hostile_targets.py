@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,9 +56,17 @@ async def attempt(cloud: ScriptedControlPlane, uri: str, **fields: str) -> Attem
     return record
 
 
-def memory(agent: Program) -> int:
-    """The resident set in bytes: proc(5)."""
-    return int(Path(f"/proc/{agent.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+@contextmanager
+def flat_memory(agent: Program) -> Iterator[None]:
+    """Asserts that the agent's memory, at its highest, stays within FLAT of where it began: proc(5), clear_refs."""
+    Path(f"/proc/{agent.pid}/clear_refs").write_text("5")
+    before = _memory(agent, "VmRSS")
+    yield
+    assert _memory(agent, "VmHWM") - before < FLAT
+
+
+def _memory(agent: Program, figure: str) -> int:
+    return int(Path(f"/proc/{agent.pid}/status").read_text().partition(f"{figure}:")[2].split()[0]) * 1024
 
 
 async def wrong_outcomes(cloud: ScriptedControlPlane, rows: Rows) -> dict[str, str]:
@@ -77,9 +85,8 @@ async def wrong_outcomes(cloud: ScriptedControlPlane, rows: Rows) -> dict[str, s
 async def test_each_hostile_answer_ends_in_its_outcome_within_the_limits(tmp_path: Path, rows: Rows) -> None:
     async with running(tmp_path) as (cloud, agent):
         assert await wrong_outcomes(cloud, rows) == {}
-        before = memory(agent)
-        assert await wrong_outcomes(cloud, rows) == {}
-        assert memory(agent) - before < FLAT
+        with flat_memory(agent):
+            assert await wrong_outcomes(cloud, rows) == {}
         assert "Traceback" not in agent.text()
 
 
@@ -89,10 +96,9 @@ async def test_fifty_gzip_bombs_leave_the_memory_flat(tmp_path: Path) -> None:
     settings = {"PRESENCE_DELIVERY__MAX_RESPONSE_BYTES": "2000000"}
     async with running(tmp_path, **settings) as (cloud, agent), Target() as harmless, Target(bomb) as target:
         await attempt(cloud, harmless.url())
-        before = memory(agent)
-        deliveries = await cloud.fire(target.url(), count=50)
-        assert [told(report.log[-1]) for report in await cloud.reported(*deliveries)] == ["200"] * 50
-        assert memory(agent) - before < FLAT
+        with flat_memory(agent):
+            deliveries = await cloud.fire(target.url(), count=50)
+            assert [told(report.log[-1]) for report in await cloud.reported(*deliveries)] == ["200"] * 50
         # Read to its end: what is no longer than the limit leaves its connection to the next request.
         assert target.connections <= 8
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,11 +17,18 @@ Line = dict[str, Any]
 class Program:
     """`async with Program("run", env=...) as agent`: `python -m presence run`, its log lines as they come.
 
-    `wrapper`: a command that ends by executing the one given to it.
+    `before`: a command that ends by executing the one given to it; `module`: another one that is run as presence
+    would be.
     """
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()) -> None:
-        self._command = (*wrapper, sys.executable, "-m", "presence", *arguments)
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        module: str = "presence",
+        before: Sequence[str] = (),
+    ) -> None:
+        self._command = [*before, sys.executable, "-m", module, *arguments]
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("PRESENCE_")}
         self.env |= {"PRESENCE_LOG__FORMAT": "json", "PRESENCE_CP_LOG__FORMAT": "json", **(env or {})}
         self.lines: list[Line] = []
@@ -46,6 +54,10 @@ class Program:
     def limit_files(self, largest: int = resource.RLIM_INFINITY) -> None:
         """Bytes: a write beyond them fails, as on a full disk. Without a number the disk has space again."""
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+    @property
+    def ended(self) -> bool:
+        return self._process.returncode is not None
 
     async def _read(self) -> None:
         assert self._process.stderr is not None
@@ -88,8 +100,9 @@ class Program:
         self._process.send_signal(number)
 
     async def kill(self) -> None:
-        """SIGKILL: nothing is tidied up."""
-        self._process.kill()
+        """SIGKILL, unless it has ended by itself: nothing is tidied up."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
         await self._process.wait()
 
     async def stop(self, timeout: float = 20.0) -> int:

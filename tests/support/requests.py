@@ -1,14 +1,12 @@
 """Requests as the agent makes them, without its journal: for tests of what is on the wire."""
 
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
-
 from presence.agent.deliver import destination_of
 from presence.agent.dial import Progress
+from presence.agent.entries import Claimed
 from presence.agent.http import Http, Request, Sent
 from presence.agent.settings import AgentSettings
 from presence.agent.targets import Targets
@@ -70,16 +68,22 @@ def destination(host: str, port: int, scheme: str = "http") -> Destination:
     return Destination(scheme, host, port)
 
 
-def name_hosts(monkeypatch: pytest.MonkeyPatch, names: Mapping[str, tuple[str, ...]]) -> Callable[[], list[str]]:
-    """Makes the system's resolver know these names; returns what tells the names that it was asked for."""
-    asked: list[str] = []
-    real = socket.getaddrinfo
-
-    def look_up(host: Any, *arguments: Any, **named: Any) -> Any:
-        asked.append(host)
-        if host not in names:
-            return real(host, *arguments, **named)
-        return [entry for address in names[host] for entry in real(address, *arguments, **named)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return lambda: list(asked)
+def claimed(uri: str, **fields: Any) -> Claimed:
+    """A delivery of that URI, claimed for its first attempt, with an event that happened at the time 0."""
+    values: dict[str, Any] = {
+        "seq": 1,
+        "id": "0f8e0f4e-6d6a-4c39-9a5a-7c7f3f1f0c11",
+        "webhook_id": "5b9f7a54-4d5c-4a68-8d5f-1c7a63f3a0aa",
+        "event": "ScanExecutionCompleted",
+        "subject_id": "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b",
+        "uri": uri,
+        "method": "GET",
+        "body": None,
+        "content_type": None,
+        "authorization": None,
+        "on_unknown": "fire",
+        "born_at": 0,
+        "expires_at": 86_400_000,
+        "attempts": 1,
+    }
+    return Claimed(**values | fields)

@@ -67,6 +67,15 @@ class Cloud:
 
     async def kill_and_restart(self) -> None:
         await self.program.kill()
+        await self._start_again()
+
+    async def stop_and_restart(self) -> int:
+        """SIGTERM, and a new one once it has ended; its exit code."""
+        code = await self.program.stop()
+        await self._start_again()
+        return code
+
+    async def _start_again(self) -> None:
         await self.program.__aexit__()
         self.program = Program("control-plane", "serve", env=self.env)
         await self.program.__aenter__()

@@ -87,7 +87,7 @@ def test_the_examples_are_valid() -> None:
     values["control_plane"].pop("key")
     settings = AgentSettings.model_validate(values)
     assert settings.control_plane.url is not None
-    assert [target.host for target in settings.targets] == ["jenkins.corp:8443"]
+    assert [target.host for target in settings.targets] == ["https://jenkins.corp:8443"]
     assert ControlPlaneSettings.model_validate(active("control-plane.toml")).server.port == 8480
 
 

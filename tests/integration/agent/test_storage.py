@@ -18,7 +18,7 @@ from tests.support.target import NO_CONTENT, Target, silence, status
 @contextlib.asynccontextmanager
 async def agent(cloud: ScriptedControlPlane, directory: Path, *wrapper: str, **settings: str) -> AsyncIterator[Program]:
     env = agent_env(cloud.url, cloud.key, directory, **settings)
-    async with Program("run", env=env, wrapper=wrapper) as program:
+    async with Program("run", env=env, before=wrapper) as program:
         await cloud.ready()
         yield program
 
@@ -226,7 +226,7 @@ async def test_a_journal_on_a_full_disk_cannot_be_opened_and_says_so(tmp_path: P
     async with ScriptedControlPlane() as cloud:
         env = agent_env(cloud.url, cloud.key, tmp_path)
         shell = ("sh", "-c", 'ulimit -f 0 && exec "$0" "$@"')
-        async with Program("run", env=env, wrapper=shell) as program:
+        async with Program("run", env=env, before=shell) as program:
             assert await program.exited() == 1
             assert "the journal cannot be opened" in program.text()
             assert "Traceback" not in program.text()

@@ -589,6 +589,26 @@ def test_a_host_that_is_forgotten_leaves_the_line_for_retries() -> None:
     assert backlog.take(0) == ["br0"]
 
 
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_host_whose_retry_in_line_was_discarded_is_forgotten_once(comes_back: bool) -> None:
+    backlog = Backlog(2, lambda host: HostLimits(8, 0.5 if host == "b" else None))
+    filled(backlog, "a", 1, first=False)
+    assert backlog.take(0) == ["ar0"]
+    filled(backlog, "b", 1, first=False)
+    filled(backlog, "b", 1, due_at=1)
+    assert backlog.take(1) == ["b0"]
+    backlog.discard("br0")
+    backlog.finished("b0", 2, True)
+    backlog.finished("ar0", 9_000, True)
+    assert backlog.take(10_000) == []
+    if comes_back:
+        backlog.add("again", "b", 10_000, first=True)
+        assert backlog.take(10_000) == ["again"]
+    assert backlog.take(10_000 + 2 * IDLE_KEPT) == []
+    if comes_back:
+        backlog.finished("again", 10_000 + 2 * IDLE_KEPT, True)
+
+
 def test_a_host_of_which_nothing_is_worth_knowing_is_forgotten_at_once() -> None:
     asked: list[str] = []
 

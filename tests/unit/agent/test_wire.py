@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 
-from presence.agent.wire import FAILURES, HeadTooLarge, Wire
+from presence.agent.wire import FAILURES, BodyTooLarge, HeadTooLarge, Wire
 from tests.support.target import Answer, Target, always, closing, endless, hang_up, in_turn, reset, silence
 
 ASKED = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -35,7 +35,7 @@ async def connected(target: Target) -> AsyncIterator[Wire]:
 async def asked(wire: Wire, limit: int = LIMIT) -> tuple[int, bytes]:
     """Status and body of the answer to one request."""
     async with asyncio.timeout(20):
-        wire.ask(ASKED, limit)
+        wire.ask(ASKED, limit, 200_000)
         head, body = await wire.answer()
         return head.code, await body.read()
 
@@ -65,7 +65,7 @@ async def test_asks_and_answers_one_after_the_other_on_one_connection() -> None:
 async def test_the_connection_knows_its_peer_and_whether_something_came() -> None:
     async with Target(silence) as target, connected(target) as wire:
         assert (wire.peer, wire.answered, wire.unsent) == ("127.0.0.1", False, 0)
-        wire.ask(ASKED, LIMIT)
+        wire.ask(ASKED, LIMIT, LIMIT)
         await target.received(1)
         assert not wire.answered
 
@@ -82,7 +82,7 @@ async def test_bytes_that_the_target_does_not_take_are_unsent() -> None:
         loop = asyncio.get_running_loop()
         port = server.sockets[0].getsockname()[1]
         _, wire = await loop.create_connection(lambda: Wire(loop, "127.0.0.1"), "127.0.0.1", port)
-        wire.ask(b"x" * 64 * 1024 * 1024, LIMIT)
+        wire.ask(b"x" * 64 * 1024 * 1024, LIMIT, LIMIT)
         assert wire.unsent > 0
         wire.abort()
         gone.set()
@@ -121,7 +121,7 @@ async def test_an_answer_that_is_read_to_its_end_leaves_the_connection_usable(
 )
 async def test_an_answer_that_ends_the_connection_is_honoured(answer: Answer) -> None:
     async with Target(answer) as target, connected(target) as wire:
-        wire.ask(ASKED, LIMIT)
+        wire.ask(ASKED, LIMIT, LIMIT)
         head, body = await wire.answer()
         assert head.code in (101, 200, 204)
         if head.code != 101:
@@ -131,7 +131,7 @@ async def test_an_answer_that_ends_the_connection_is_honoured(answer: Answer) ->
 
 async def test_a_connection_whose_body_is_not_read_to_its_end_is_not_usable() -> None:
     async with Target(always(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfew")) as target, connected(target) as wire:
-        wire.ask(ASKED, LIMIT)
+        wire.ask(ASKED, LIMIT, LIMIT)
         await wire.answer()
         assert not wire.can_be_kept
 
@@ -267,6 +267,26 @@ async def test_what_is_no_http_is_an_error(answer: Answer) -> None:
         assert not wire.can_be_kept
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        always(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"),
+        chunks(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", b"no chunk\r\n"),
+        closing(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfew"),
+    ],
+    ids=["no chunk", "no second chunk", "too short"],
+)
+async def test_a_body_that_breaks_its_framing_ends_with_an_error_at_once(answer: Answer) -> None:
+    async with Target(answer) as target, connected(target) as wire:
+        wire.ask(ASKED, LIMIT, LIMIT)
+        head, body = await wire.answer()
+        assert head.code == 200
+        with pytest.raises((aiohttp.ClientError, HttpProcessingError)):
+            async with asyncio.timeout(20):
+                await body.read()
+        assert not wire.can_be_kept
+
+
 @pytest.mark.parametrize("answer", [hang_up, reset], ids=["FIN", "RST"])
 async def test_a_connection_that_ends_instead_is_a_failure(answer: Answer) -> None:
     async with Target(answer) as target, connected(target) as wire:
@@ -275,4 +295,31 @@ async def test_a_connection_that_ends_instead_is_a_failure(answer: Answer) -> No
         assert not wire.answered
         assert not wire.can_be_kept
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            wire.ask(ASKED, LIMIT)
+            wire.ask(ASKED, LIMIT, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nBad Header: x\r\n", id="a head that cannot be read"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX: y\r\n", id="a head that is not whole"),
+        pytest.param(b"\x00\x01", id="something else"),
+    ],
+)
+async def test_what_follows_an_answer_in_its_segment_makes_the_connection_unusable(rest: bytes) -> None:
+    answer = always(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + rest)
+    async with Target(answer) as target, connected(target) as wire:
+        assert await asked(wire) == (200, b"ok")
+        assert not wire.can_be_kept
+
+
+@pytest.mark.parametrize("frame", [b"X: " + b"x" * 1000 + b"\r\n", b"1;" + b"x" * 1000 + b"\r\n0\r\n"])
+async def test_framing_without_end_is_not_read_without_end(frame: bytes) -> None:
+    """Trailers, or chunk sizes: they are no body, and so no chunk of it counts them."""
+    start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"0\r\n" if frame[:1] == b"X" else b"")
+    answer = always(start + frame * 1000)
+    async with Target(answer) as target, connected(target) as wire:
+        wire.ask(ASKED, LIMIT, LIMIT)
+        _, body = await wire.answer()
+        with pytest.raises(BodyTooLarge):
+            await body.read()
