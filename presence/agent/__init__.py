@@ -18,8 +18,9 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
 - `http`: one request. `pool`: connections, kept and new; `dial`: opens what the egress policy allows; `wire`: one
   connection; with `http` the only importer of aiohttp's client. `targets`: the local options of each host.
 - `reporter`: settled -> Report -> acknowledged -> marked.
-- `journal`: the durable record. `ledger`: its statements, from `journal.sql`; `entries`: its values; `commits`: its
-  writer thread; `journal_file`, `journal_time`: its file and its time. `backlog`: what is pending, in memory: fair
+- `journal`: the durable record. `ledger`: its statements, from `journal.sql`; `entries`: its values; `tally`: what it
+  counts; `commits`: its writer thread; `outage`: when the disk takes nothing; `journal_file`, `journal_time`: its file
+  and its time; `salvage`, `pages`: what is kept of a damaged one. `backlog`: what is pending, in memory: fair
   between hosts, bounded, behind circuits and rates. `batches`: what comes together is taken together.
 - `seen`: what was reached while the policy only observed.
 - `testfire`: one delivery for the command line, through the same code.

@@ -21,7 +21,7 @@ from presence.agent.commits import Commits
 from presence.agent.entries import Claimed, LogEntry, Settled, Waiting, host_of
 from presence.agent.journal_file import SQL, explain, shrink
 from presence.agent.journal_time import JournalTime
-from presence.agent.ledger import AT_ONCE, Bounds, Ledger
+from presence.agent.ledger import AT_ONCE, Bounds, Kept, Ledger
 from presence.agent.outage import Outage, Unwritable
 from presence.agent.salvage import open_sound
 from presence.agent.tally import Full
@@ -90,13 +90,13 @@ class Journal:
         order = self._ledger.tally.order
         answers = await self._commits.submit(self._ledger.accept, (fires, deadline))
         now = self.now()
-        for fire, full in zip(fires, answers, strict=True):
-            if full is None and fire.id not in self.backlog:
+        for fire, answer in zip(fires, answers, strict=True):
+            if answer is Kept.AGAIN or (answer is Kept.HERE and fire.id not in self.backlog):
                 self.backlog.add(fire.id, host_of(fire.uri), now, first=True)
         self.pending.set()
         if self._ledger.tally.order != order:
             self.settled.set()
-        return answers
+        return [None if isinstance(answer, Kept) else answer for answer in answers]
 
     async def claim(self, deliveries: Sequence[str]) -> list[Claimed]:
         """Takes those for an attempt that are pending; those too old end as expired. Raises Unwritable."""

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -41,6 +42,15 @@ class Pending(NamedTuple):
     uri: str
     due_at: int
     attempts: int
+
+
+class Kept(Enum):
+    """A fire that is kept."""
+
+    HERE = "here"
+    """From now on, or since it was fired before."""
+    AGAIN = "again"
+    """It had been cancelled, and is pending from now on."""
 
 
 class Bounds(NamedTuple):
@@ -80,45 +90,46 @@ class Ledger:
         db.execute(SQL["reserve_epochs"], (max(epochs),))
         return epochs
 
-    def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[Full | None]]:
+    def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[Full | Kept]]:
         self._time.keep(db)
         return [self._take(db, fires, deadline) if fires else [] for fires, deadline in batches]
 
-    def _take(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[Full | None]:
+    def _take(self, db: sqlite3.Connection, fires: Sequence[Fire], deadline: int) -> list[Full | Kept]:
         """What is here already is answered as kept, whatever is full."""
         here = {id for (id,) in db.execute(SQL["here"], (_json([fire.id for fire in fires]),))}
-        answers: list[Full | None] = []
+        answers: list[Full | Kept] = []
         rows = []
         for fire in fires:
-            full = None
             if fire.id in here:
-                self._take_again(db, fire, deadline)
-            else:
-                host = host_of(fire.uri)
-                full = self.tally.full(host)
-                if full is None:
-                    here.add(fire.id)
-                    self.tally.began(host)
-                    rows.append(self._row(fire, deadline))
-            answers.append(full)
+                answers.append(self._take_again(db, fire, deadline))
+                continue
+            host = host_of(fire.uri)
+            full = self.tally.full(host)
+            if full is None:
+                here.add(fire.id)
+                self.tally.began(host)
+                rows.append(self._row(fire, deadline))
+            answers.append(full or Kept.HERE)
         db.executemany(SQL["accept"], rows)
         self.tally.rows += len(rows)
         return answers
 
-    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> None:
+    def _take_again(self, db: sqlite3.Connection, fire: Fire, deadline: int) -> Kept:
         """What was reported is reported once more, what was cancelled is wanted again."""
         known = db.execute(SQL["known"], (fire.id,)).fetchone()
         if known is None:
-            return  # twice in one batch
+            return Kept.HERE  # twice in one batch
         state, reported_at = known
         if state == JournalState.CANCELLED:
             db.execute(SQL["revive"], self._row(fire, deadline))
             self.tally.began(host_of(fire.uri))
-        elif reported_at is not None:
+            return Kept.AGAIN
+        if reported_at is not None:
             self.tally.order += 1
             db.execute(SQL["report_again"], (self.tally.order, fire.id))
         else:
             db.execute(SQL["wanted"], (fire.id,))
+        return Kept.HERE
 
     def _row(self, fire: Fire, deadline: int) -> tuple[str | int | None, ...]:
         """The content of the fire, and the times that follow from it."""
