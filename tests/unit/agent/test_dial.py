@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from presence.agent import dial
-from presence.agent.dial import DECISIONS, Dialler, Gate, Stopped, bracketed
+from presence.agent.dial import DECISIONS, Dialler, Gate, Stopped, WrongPeer, bracketed, connect
 from presence.agent.names import Resolver
 from presence.agent.targets import Targets
 from presence.domain.egress import Allowed
@@ -159,9 +158,8 @@ class TestConnect:
     async def test_a_socket_that_ends_up_elsewhere_is_not_used(self, odd: str) -> None:
         """The unspecified address is refused before; the kernel would connect it to loopback."""
         async with Target(host="127.0.0.1" if odd == "0.0.0.0" else "::1") as target:
-            with pytest.raises(Stopped) as stopped:
-                await dial._connect(ipaddress.ip_address(odd), target.port)
-            assert stopped.value.outcome == Refused(Reason.DENIED_ALWAYS)
+            with pytest.raises(WrongPeer):
+                await connect(ipaddress.ip_address(odd), target.port)
             assert target.requests == []
 
     async def test_it_is_resolved_once_for_each_connection(

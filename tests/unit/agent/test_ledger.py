@@ -11,9 +11,11 @@ import pytest
 from presence.agent.entries import Claimed
 from presence.agent.journal_file import connect
 from presence.agent.journal_time import JournalTime
-from presence.agent.ledger import LOG_LENGTH, Ledger, Taken
+from presence.agent.ledger import LOG_LENGTH, Bounds, Kept, Ledger
+from presence.agent.tally import Full
 from presence.domain.delivery import JOURNAL_TRANSITIONS, FinalState, JournalState
 from presence.domain.outcome import Reason
+from presence.domain.retry import RetryPolicy
 from presence.protocol.messages import Fire
 from tests.support.clock import ManualClock
 from tests.support.control_plane import DAY, fire
@@ -25,22 +27,26 @@ MOST = 1000
 States = JournalState
 
 
+def bounds(most: int = MOST, attempts: int = 50) -> Bounds:
+    return Bounds(most, 10 * most, RetryPolicy(attempts, 1000, 5000, DAY))
+
+
 class Book:
     """A ledger with its connection. Every call is one group of one item, committed at once."""
 
     def __init__(self, file: Path, clock: ManualClock, most: int = MOST) -> None:
         self.db = connect(file, clock)
         self.clock = clock
-        self.ledger = Ledger(JournalTime(self.db, clock), most)
+        self.ledger = Ledger(JournalTime(self.db, clock), bounds(most))
         self.ledger.count(self.db)
 
-    def accept(self, *fires: Fire, deadline: int = DAY) -> list[Taken]:
+    def accept(self, *fires: Fire, deadline: int = DAY) -> list[Kept | Full]:
         (taken,) = self.ledger.accept(self.db, [(fires, deadline)])
         return taken
 
     def new(self, **fields: Any) -> Fire:
         message = fire(URI, **{"authorization": SECRET, **fields})
-        assert self.accept(message) == [Taken.HERE]
+        assert self.accept(message) == [Kept.HERE]
         return message
 
     def claim(self, *ids: str) -> list[Claimed]:
@@ -48,7 +54,8 @@ class Book:
         return claimed
 
     def settle(self, seq: int, state: FinalState = FinalState.SUCCEEDED) -> None:
-        self.ledger.settle(self.db, [{"seq": seq, "state": state, "reason": Reason.DELIVERED, "entry": ENTRY}])
+        row = {"seq": seq, "state": state, "reason": Reason.DELIVERED, "entry": ENTRY}
+        self.ledger.settle(self.db, [(URI, row)])
 
     def retry(self, seq: int, delay: int = 1000) -> bool:
         (waits,) = self.ledger.retry(self.db, [{"seq": seq, "delay": delay, "entry": ENTRY}])
@@ -65,8 +72,8 @@ class Book:
         self.ledger.cancel(self.db, [[delivery]])
 
     def expire(self) -> int:
-        (ended,) = self.ledger.expire(self.db, [None])
-        return ended
+        (ended,) = self.ledger.expire(self.db, [1000])
+        return len(ended)
 
     def row(self, delivery: str) -> dict[str, Any]:
         self.db.row_factory = sqlite3.Row
@@ -121,7 +128,7 @@ CALLS: dict[str, Call] = {
     "cancel": lambda book, message: book.cancel(message.id),
     "expire": too_old,
     "fire again": lambda book, message: book.accept(message),
-    "recover": lambda book, _message: book.ledger.recover(book.db, 50),
+    "recover": lambda book, _message: book.ledger.recover(book.db),
     "report": lambda book, message: book.ledger.mark_reported(book.db, [[message.id]]),
 }
 CHANGES = {
@@ -153,18 +160,7 @@ def test_every_call_in_every_state(book: Book, name: str, state: JournalState) -
     else:
         CALLS[name](book, message)
     assert book.row(message.id)["state"] == expected
-    assert book.ledger.unsettled == (expected in (States.PENDING, States.DELIVERING, States.HELD))
-
-
-def test_an_order_is_not_given_twice_also_after_something_was_undone(book: Book) -> None:
-    """Who has read up to some order would not see what comes with a smaller one."""
-    message = book.in_state(States.HELD)
-    ((waiting,),) = book.ledger.waiting(book.db, [(0, 10)])
-    book.release(message.id, 1)
-    book.ledger.count(book.db)
-    (claimed,) = book.claim(message.id)
-    book.hold(claimed.seq)
-    assert [each.id for each in book.ledger.waiting(book.db, [(waiting.order, 10)])[0]] == [message.id]
+    assert book.ledger.tally.unsettled == (expected in (States.PENDING, States.DELIVERING, States.HELD))
 
 
 def test_every_change_is_one_that_the_states_allow() -> None:
@@ -223,7 +219,7 @@ class TestAccept:
         message = fire(
             URI, method="POST", body="b", content_type="text/plain", authorization=SECRET, on_unknown="hold", age=5
         )
-        assert book.accept(message, deadline=700) == [Taken.HERE]
+        assert book.accept(message, deadline=700) == [Kept.HERE]
         (claimed,) = book.claim(message.id)
         given = message.model_dump(exclude={"type", "age", "max_age"})
         assert {name: getattr(claimed, name) for name in given} == given
@@ -232,31 +228,31 @@ class TestAccept:
 
     def test_new_and_known_ones_together(self, book: Book) -> None:
         known, gone, new = book.new(), book.in_state(States.CANCELLED), fire(URI)
-        assert book.accept(known, gone, new, new) == [Taken.HERE, Taken.AGAIN, Taken.HERE, Taken.HERE]
-        assert book.ledger.unsettled == 3
+        assert book.accept(known, gone, new, new) == [Kept.HERE, Kept.AGAIN, Kept.HERE, Kept.HERE]
+        assert book.ledger.tally.unsettled == 3
         assert len(book.claim(known.id, gone.id, new.id)) == 3
 
     def test_a_full_journal_takes_nothing_new(self, tmp_path: Path, clock: ManualClock) -> None:
         book = Book(tmp_path / "small.db", clock, most=2)
         with closing(book.db):
-            first, second, third = fire(URI), fire(URI), fire(URI)
-            assert book.accept(first, second, third, first) == [Taken.HERE, Taken.HERE, Taken.NOT, Taken.HERE]
+            first, second, third = [fire(f"http://10.0.0.{host}/") for host in (1, 2, 3)]
+            assert book.accept(first, second, third, first) == [Kept.HERE, Kept.HERE, Full.JOURNAL, Kept.HERE]
             book.cancel(first.id)
-            assert book.accept(third) == [Taken.HERE]
+            assert book.accept(third) == [Kept.HERE]
 
     def test_fired_again_a_waiting_retry_waits_on(self, book: Book) -> None:
         message = book.new()
         (claimed,) = book.claim(message.id)
         book.retry(claimed.seq, 900_000)
         due_at = book.row(message.id)["due_at"]
-        assert book.accept(message) == [Taken.HERE]
+        assert book.accept(message) == [Kept.HERE]
         assert book.row(message.id)["due_at"] == due_at
 
     def test_fired_again_what_was_cancelled_begins_anew(self, book: Book) -> None:
         message = book.in_state(States.CANCELLED)
         book.ledger.mark_reported(book.db, [[message.id]])
         book.clock.pass_time(5000)
-        assert book.accept(message) == [Taken.AGAIN]
+        assert book.accept(message) == [Kept.AGAIN]
         row = book.row(message.id)
         assert (row["attempts"], row["log"], row["reported_at"], row["reason"]) == (0, "[]", None, None)
         assert row["due_at"] == row["born_at"] == row["accepted_at"]
@@ -264,7 +260,7 @@ class TestAccept:
     def test_fired_again_what_was_reported_is_reported_once_more(self, book: Book) -> None:
         message = book.in_state(States.FAILED)
         book.ledger.mark_reported(book.db, [[message.id]])
-        assert book.accept(message) == [Taken.HERE]
+        assert book.accept(message) == [Kept.HERE]
         assert [settled.id for settled in book.ledger.unreported(book.db, [(1, 10)])[0]] == [message.id]
 
 
@@ -286,7 +282,7 @@ class TestClaim:
         assert book.row(held.id)["state"] == "held"
 
     def test_expires_up_to_a_thousand_at_once(self, book: Book) -> None:
-        book.ledger = Ledger(JournalTime(book.db, book.clock), 5000)
+        book.ledger = Ledger(JournalTime(book.db, book.clock), bounds(10_000))
         book.accept(*[fire(URI, max_age=1) for _ in range(1500)])
         book.clock.pass_time(1)
         assert [book.expire(), book.expire(), book.expire()] == [1000, 500, 0]
@@ -324,7 +320,7 @@ class TestHold:
         book.ledger.hold(book.db, rows)
         (waiting,) = book.ledger.waiting(book.db, [(0, 10)])
         assert len({each.order for each in waiting}) == 2
-        assert book.ledger.order == waiting[-1].order
+        assert book.ledger.tally.order == waiting[-1].order
 
     def test_cancelled_while_it_was_under_way_it_ends(self, book: Book) -> None:
         message = book.new()
@@ -370,7 +366,9 @@ class TestRecover:
     def test_is_tried_again_or_held_or_has_failed(self, book: Book, on_unknown: str, most: int, state: str) -> None:
         message = book.new(on_unknown=on_unknown)
         book.claim(message.id)
-        book.ledger.recover(book.db, most)
+        book.ledger = Ledger(JournalTime(book.db, book.clock), bounds(attempts=most))
+        book.ledger.count(book.db)
+        book.ledger.recover(book.db)
         row = book.row(message.id)
         assert (row["state"], row["attempts"]) == (state, 1)
         assert '"fault":"interrupted"' in row["log"]
@@ -381,7 +379,7 @@ class TestRecover:
         for message in messages:
             book.claim(message.id)
             book.cancel(message.id)
-        book.ledger.recover(book.db, 50)
+        book.ledger.recover(book.db)
         assert [book.row(message.id)["state"] for message in messages] == ["cancelled"] * 2
 
     def test_what_is_pending_is_told_with_its_time(self, book: Book) -> None:

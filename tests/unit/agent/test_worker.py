@@ -13,6 +13,7 @@ from presence.agent.backlog import Backlog, HostLimits
 from presence.agent.deliver import Deliver
 from presence.agent.entries import Claimed, Settled, Waiting
 from presence.agent.journal import Journal, open_journal
+from presence.agent.ledger import Bounds
 from presence.agent.targets import Targets
 from presence.agent.worker import AttemptLog, Worker, host_limits
 from presence.clock import SystemClock
@@ -70,7 +71,7 @@ class Running:
 
     async def accept(self, uri: str, count: int = 1, **fields: Any) -> list[Fire]:
         fires = [fire(uri, **fields) for _ in range(count)]
-        assert await self.journal.accept(fires, DAY) == [True] * count
+        assert await self.journal.accept(fires, DAY) == [None] * count
         return fires
 
     async def ended(self, count: int) -> list[Settled]:
@@ -103,7 +104,7 @@ async def running(
     targets = Targets(agent_settings(*tables, **delivery))
     backlog = Backlog(most, host_limits(targets), rate)
     async with (
-        open_journal(directory / "journal.db", SystemClock(), 1000, retry.max_attempts, backlog) as journal,
+        open_journal(directory / "journal.db", SystemClock(), Bounds(1000, 10_000, retry), backlog) as journal,
         client(*tables, **delivery) as made,
         asyncio.TaskGroup() as stages,
     ):
