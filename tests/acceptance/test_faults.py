@@ -26,7 +26,7 @@ LEAST = {
     "control-plane-crash": (5, 300),
     "link-cut": (30, 2000),
     "power-cut": (4, 1000),
-    "disk": (2, 1000),
+    "disk": (1, 500),
     "clock": (8, 300),
     "simulate": (1000, 2000),
     "soak": (10, 2400),

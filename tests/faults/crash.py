@@ -1,6 +1,7 @@
 """SIGKILL of either program, at named steps and at random moments, while deliveries run."""
 
 import asyncio
+import os
 import random
 import shutil
 import sqlite3
@@ -27,6 +28,7 @@ AGENT_SETTINGS = {
     "PRESENCE_DELIVERY__MAX_IN_FLIGHT": str(IN_FLIGHT),
     "PRESENCE_RETRY__MAX_ATTEMPTS": "1000",
 }
+MEMORY = "/dev/shm"
 LONG_RUN = {"PRESENCE_CP_AUTH__TOKEN_LIFETIME": "604800"}
 
 Step = Callable[[Program, Judge, random.Random], Awaitable[object]]
@@ -131,10 +133,13 @@ async def _live_and_die(env: dict[str, str], step: Step, judge: Judge, source: r
 
 
 def succeeded(journal: Path) -> set[str]:
-    """Deliveries that a dead agent's journal has as succeeded. A copy is opened: opening changes the file."""
+    """Deliveries that a dead agent's journal has as succeeded. A copy is opened: opening changes the file.
+
+    It is made in memory, where there is room: the disk is the agent's.
+    """
     if not journal.exists():
         return set()
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as directory:
         for part in journal.parent.glob(f"{journal.name}*"):
             shutil.copy(part, directory)
         with closing(sqlite3.connect(Path(directory) / journal.name)) as database:

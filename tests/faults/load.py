@@ -97,14 +97,22 @@ def expect_nothing_forgotten(found: Findings, cloud: Cloud) -> None:
     found.expect(not forgotten, f"deliveries were accepted and then not known: {forgotten[:3]}")
 
 
+async def _all_arrived(judge: Judge, wanted: set[str], patience: float) -> bool:
+    while missing := wanted - judge.delivered().keys():
+        if not await judge.has(wanted, patience) and len(wanted - judge.delivered().keys()) == len(missing):
+            return False
+    return True
+
+
 async def compare(
     found: Findings, api: Api, judge: Judge, deliveries: list[str], timeout: float, abandoned: Sequence[str] = ()
 ) -> None:
     """Waits until all is quiet, then writes down what is lost, what came twice and what the log has wrong.
 
+    `timeout`: seconds in which nothing comes any more; a slow machine loses nothing.
     `abandoned`: those of which somebody decided that they shall not be attempted again.
     """
-    arrived_all = await judge.has(deliveries, timeout)
+    arrived_all = await _all_arrived(judge, set(deliveries), timeout)
     end = asyncio.get_running_loop().time() + (timeout if arrived_all else 5.0)
     while set((states := await delivery_log(api)).values()) - FINAL:
         if asyncio.get_running_loop().time() > end:
