@@ -12,7 +12,11 @@ Stages never call each other; they meet in the journal. Each loops over its own 
 wake it, and the journal is the truth. Acknowledge after the commit; forget after the acknowledgement.
 
 - `app`: opens the resources, starts the stages, drains.
-- `link`: the connection loop; with `failures` (what an end means) the only importer of websockets.
+- `link`: the connection loop. `opening` makes a connection: `keys` says which key is shown, `route` and `passage` lead
+  through a proxy, `trust` says whose certificates are believed (`certificate` reads those that are not); `conversation`
+  holds the session on it; `ends` and `failures` say what its end means, `backoff` when the next try is, `vigil` whether
+  time has leapt, `link_state` what is told of all this; `identity`: what the link needs of the others. `opening`,
+  `ends` and `failures` alone import websockets.
 - `intake`: command -> journal -> Accepted.
 - `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, decide.
 - `http`: one request. `pool`: connections, kept and new; `dial`: opens what the egress policy allows; `wire`: one

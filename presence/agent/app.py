@@ -15,11 +15,12 @@ from presence.agent.deliver import Deliver
 from presence.agent.ends import first
 from presence.agent.health import notify
 from presence.agent.http import Http
+from presence.agent.identity import Identity, Listener
 from presence.agent.intake import Intake
 from presence.agent.journal import Journal, open_journal
 from presence.agent.keys import STORED, Keys
 from presence.agent.ledger import Bounds
-from presence.agent.link import Identity, Link, Listener
+from presence.agent.link import Link
 from presence.agent.outage import Unwritable
 from presence.agent.reporter import Reporter
 from presence.agent.seen import SEEN, Seen
@@ -82,10 +83,10 @@ async def _run(settings: AgentSettings) -> None:
         worker = Worker(
             journal, deliver, settings.delivery.max_in_flight, seen if policy.mode == "observe" else AttemptLog()
         )
-        identity = Identity(journal.instance, str(uuid4()), journal.next_epoch, journal.meet, journal.held)
+        identity = Identity(journal.instance, str(uuid4()), CREDIT, journal.next_epoch, journal.meet, journal.held)
         keys = Keys(settings.control_plane, path.with_name(STORED))
         listener = Listener(ready=journal.settled.set, reconciling=worker.hold_back)
-        link = Link(settings.control_plane, identity, keys, clock, CREDIT, listener)
+        link = Link(settings.control_plane, identity, keys, clock, listener)
         intake = Intake(link, journal, retry.deadline)
         reporter = Reporter(link, journal)
         held, _ = await journal.held()

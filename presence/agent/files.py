@@ -5,6 +5,7 @@ What a file holds appears in no error.
 
 import base64
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 
 from presence.errors import ConfigurationError
@@ -16,6 +17,19 @@ MAX_FILE = 1024 * 1024
 def basic(credentials: str) -> str:
     """The value of a header that carries user:password (RFC 7617)."""
     return f"Basic {base64.b64encode(credentials.encode()).decode()}"
+
+
+def signatures(files: Iterable[Path]) -> list[object]:
+    """What differs when one of the files was changed, replaced, made or removed."""
+    return [_signature(file) for file in files]
+
+
+def _signature(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 class NamedFiles:

@@ -9,17 +9,15 @@ for the rest of the agent. Every try is fresh: key, settings' files, name, addre
 
 import asyncio
 import random
-import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from presence import __version__
 from presence.agent.backoff import STABLE, Backoff
 from presence.agent.batches import Batches
 from presence.agent.conversation import PATIENCE, Conversation, Heard, Patience
 from presence.agent.ends import EXPECTED, Cause, Failure, GoneAway, Leapt, Renewed, Retry, first
 from presence.agent.failures import classify
+from presence.agent.files import signatures
+from presence.agent.identity import Identity, Listener
 from presence.agent.keys import Key, Keys
 from presence.agent.link_state import Chronicle, LinkState, LinkStatus
 from presence.agent.names import Resolver
@@ -27,9 +25,8 @@ from presence.agent.opening import Opening, Websocket, close
 from presence.agent.settings import ControlPlane
 from presence.agent.vigil import Vigil, clock_offset
 from presence.clock import Clock
-from presence.errors import CloseCode, JournalError
+from presence.errors import CloseCode
 from presence.logs import get_logger
-from presence.protocol import VERSIONS
 from presence.protocol.codec import Unknown, UnreadableFire
 from presence.protocol.messages import (
     AgentMessage,
@@ -38,7 +35,6 @@ from presence.protocol.messages import (
     Draining,
     Fire,
     GoAway,
-    Hello,
     NewKey,
     Ready,
     Reconciled,
@@ -53,36 +49,11 @@ log = get_logger(__name__)
 FILES_LOOK = 1.0
 FIRST_WORD = 20.0
 """Seconds that the agent waits at its start for the control plane's word on what it holds."""
-STORE_SECONDS, JOURNAL_SECONDS = 10.0, 10.0
+STORE_SECONDS = 10.0
 WAITING = 2000
 """Commands, and acknowledgements, that wait for their stage until nothing more is read."""
 
 Command = Fire | UnreadableFire | Cancel | Release | Canary | Reconciled
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What the link says of this agent, and asks of its journal. `run` names this run of the program.
-
-    `held`: the ids of all that is accepted and not acknowledged as reported, and which of them had no attempt.
-    """
-
-    instance: str
-    run: str
-    next_epoch: Callable[[], Awaitable[int]]
-    meet: Callable[[int], Awaitable[None]]
-    held: Callable[[], Awaitable[tuple[list[str], set[str]]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told of a session. `ready`: one has become ready.
-
-    `reconciling`: True while the control plane looks at what is held, so that nothing of it may be attempted.
-    """
-
-    ready: Callable[[], None]
-    reconciling: Callable[[bool], None]
 
 
 class Link:
@@ -98,7 +69,6 @@ class Link:
         identity: Identity,
         keys: Keys,
         clock: Clock,
-        credit: int,
         listener: Listener,
         patience: Patience = PATIENCE,
     ) -> None:
@@ -109,7 +79,6 @@ class Link:
         self._identity = identity
         self._keys = keys
         self._clock = clock
-        self._credit = credit
         self._listener = listener
         self._patience = patience
         self._chronicle = Chronicle(clock, settings.address())
@@ -119,7 +88,7 @@ class Link:
         self._connection: Websocket | None = None
         self._conversation: Conversation | None = None
         self._key: Key | None = None
-        self._seen: list[tuple[int, int] | None] = []
+        self._seen: list[object] = []
         self._online_at: int | None = None
         self._draining = False
 
@@ -186,7 +155,7 @@ class Link:
         """One connection from its key to its end."""
         self._chronicle.connecting()
         self._online_at, self._key = None, None
-        self._seen = self._signatures()
+        self._seen = signatures(self._settings.named_files())
         opening = Opening(self._settings, self._resolver, self._clock, self._chronicle.clock_offset)
         try:
             async with asyncio.TaskGroup() as group:
@@ -213,7 +182,7 @@ class Link:
 
     async def _connect(self, opening: Opening, key: Key) -> None:
         """Holds a session until something ends it, which is raised."""
-        hello = await self._hello()
+        hello = await self._identity.hello()
         self._connection = connection = await opening.run(key)
         try:
             self.sessions += 1
@@ -223,23 +192,6 @@ class Link:
             self._conversation = self._connection = None
             self.inbox.clear()
             await close(connection, CloseCode.GOING_AWAY)
-
-    async def _hello(self) -> Hello:
-        try:
-            async with asyncio.timeout(JOURNAL_SECONDS):
-                epoch = await self._identity.next_epoch()
-        except TimeoutError:
-            raise JournalError("no session: the journal cannot be written") from None
-        return Hello(
-            versions=VERSIONS,
-            instance=self._identity.instance,
-            epoch=epoch,
-            run=self._identity.run,
-            credit=self._credit,
-            agent_version=__version__,
-            host=socket.gethostname()[:256],
-            platform="linux_x64",
-        )
 
     async def _hear(self, messages: list[Heard]) -> None:
         for message in messages:
@@ -307,17 +259,6 @@ class Link:
             await asyncio.gather(*wakers, return_exceptions=True)
 
     async def _files_changed(self) -> str:
-        while self._signatures() == self._seen:  # noqa: ASYNC110 - a file has no event
+        while signatures(self._settings.named_files()) == self._seen:  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(FILES_LOOK)
         return "a file that the settings name has changed"
-
-    def _signatures(self) -> list[tuple[int, int] | None]:
-        return [_signature(file) for file in self._settings.named_files()]
-
-
-def _signature(file: Path) -> tuple[int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino

@@ -35,6 +35,7 @@ from presence.controlplane.services.sessions import Sessions
 from presence.controlplane.services.webhooks import Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store.engine import Database, open_database
+from presence.controlplane.store.lock import served
 from presence.controlplane.store.migrations import migrate
 from presence.errors import ConfigurationError
 from presence.logs import get_logger
@@ -117,12 +118,12 @@ def create_app(services: Services, gateway: Gateway) -> FastAPI:
 async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
     """Serves while entered; gives the base URL. Leaving stops it gracefully, within `GRACE_SECONDS` or so.
 
-    Raises DatabaseError or ConfigurationError (address in use). A failing part cancels the caller's body
-    and comes out as an ExceptionGroup.
+    Raises DatabaseError (also where another process serves the file) or ConfigurationError (address in use). A
+    failing part cancels the caller's body and comes out as an ExceptionGroup.
     """
     async with open_database(settings.database) as database:
-        plane = assemble(settings, database, SystemClock())
-        with _listening(settings) as listener:
+        with served(settings.database), _listening(settings) as listener:
+            plane = assemble(settings, database, SystemClock())
             await plane.sessions.recover()
             server = _Server(plane.app, plane.gateway)
             async with asyncio.TaskGroup() as group:

@@ -52,6 +52,8 @@ class Connection:
         self.starved = False
         """There may be work that it could not be given: wake dispatch when it has credit again."""
         self.ending: Ending | None = None
+        self.heard = asyncio.Event()
+        """Set when there is something to record or the connection shall end."""
         self.spoken = asyncio.Event()
         """Set when there is something to send or the connection shall end."""
         self.ended = asyncio.Event()
@@ -121,6 +123,7 @@ class Connection:
         """Asks for the end, after what is queued was sent. The first reason counts."""
         if self.ending is None:
             self.ending = Ending(code, reason, ours)
+        self.heard.set()
         self.spoken.set()
 
 

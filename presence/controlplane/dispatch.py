@@ -84,8 +84,10 @@ class Dispatcher:
             _log.warning("deliveries expired while they waited", count=count)
         if unsaid:
             async with self._database.write() as transaction:
-                await sweep.requeue_unsaid(transaction, unsaid)
-            _log.warning("deliveries that were dispatched and never said are queued again", count=len(unsaid))
+                # Fewer are left where answers were recorded since the read.
+                count = await sweep.requeue_unsaid(transaction, unsaid)
+            if count:
+                _log.warning("deliveries that were dispatched and never said are queued again", count=count)
             woken.update(presence_id for presence_id, _, _ in unsaid)
         for presence_id, instance_id in owners:
             if self._is_abandoned(presence_id, instance_id):

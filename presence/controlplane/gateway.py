@@ -33,6 +33,8 @@ from presence.protocol.messages import AgentMessage, Canary, CanaryEcho, GoAway,
 from presence.protocol.session import common_version
 
 SEND_SECONDS = 10.0
+END_SECONDS = 1.5
+"""For the last messages, and again for the close frame: a key that is revoked is void everywhere within 5 s."""
 GREETING_SECONDS = 10.0
 SUPERSEDE_SECONDS = 5.0
 INBOX = 2000
@@ -101,7 +103,6 @@ class _Conversation:
         self._peer = connection.peer
         self._gateway = gateway
         self._stated = 0
-        self._heard = asyncio.Event()
         self._room = asyncio.Event()
         self._welcomed = asyncio.Event()
         self._nonces: set[str] = set()
@@ -115,11 +116,13 @@ class _Conversation:
                     for name, loop in (("read", self._read()), ("write", self._write()), ("canary", self._canary()))
                 }
                 await self._record()
-                ending = self._connection.ending
-                for name, loop in loops.items():
-                    # The writer still sends what is queued before our close frame.
-                    if name != "write" or ending is None or not ending.ours:
-                        loop.cancel()
+                # Nothing more is heard from here on, as it would not be recorded.
+                loops["read"].cancel()
+                loops["canary"].cancel()
+                if self._connection.ending is not None and self._connection.ending.ours:
+                    # What is queued precedes our close frame, if the agent reads it.
+                    await asyncio.wait([loops["write"]], timeout=END_SECONDS)
+                loops["write"].cancel()
         finally:
             await self._end()
 
@@ -130,16 +133,16 @@ class _Conversation:
                 while self._connection.ending is None:
                     message = await self._websocket.receive()
                     if message["type"] == "websocket.disconnect":
-                        self._finish(message.get("code", 1006), message.get("reason") or "", ours=False)
+                        self._connection.end(message.get("code", 1006), message.get("reason") or "", ours=False)
                         return
                     text = message.get("text")
                     await self._hear(self._session.receive(message["bytes"] if text is None else text))
                     if self._session.hello is not None:
                         greeting.reschedule(None)
         except ProtocolViolation as violation:
-            self._finish(violation.close_code, violation.reason)
+            self._connection.end(violation.close_code, violation.reason)
         except TimeoutError:
-            self._finish(CloseCode.PROTOCOL_ERROR, f"no hello within {GREETING_SECONDS:g} s")
+            self._connection.end(CloseCode.PROTOCOL_ERROR, f"no hello within {GREETING_SECONDS:g} s")
 
     async def _hear(self, items: Sequence[AgentMessage | Unknown | UnreadableFire]) -> None:
         for item in items:
@@ -150,7 +153,7 @@ class _Conversation:
                 self._connection.inbox.append(item)
         if self._stated > MAX_HELD:
             raise ProtocolViolation(CloseCode.PROTOCOL_ERROR, f"more than {MAX_HELD} ids held")
-        self._heard.set()
+        self._connection.heard.set()
         while len(self._connection.inbox) > INBOX:
             self._room.clear()
             await self._room.wait()
@@ -160,8 +163,8 @@ class _Conversation:
         connection = self._connection
         try:
             while connection.ending is None or connection.inbox:
-                await self._heard.wait()
-                self._heard.clear()
+                await connection.heard.wait()
+                connection.heard.clear()
                 connection.recording, connection.inbox = connection.inbox, []
                 self._room.set()
                 if connection.recording:
@@ -170,7 +173,7 @@ class _Conversation:
         except DatabaseError as error:
             # What was said is not recorded, so nothing of it was acknowledged: the agent will say it again.
             _log.error("session ended, nothing can be recorded", presence=self._peer.presence_id, error=str(error))
-            self._finish(CloseCode.SERVICE_RESTART, "the database cannot be used now")
+            self._connection.end(CloseCode.SERVICE_RESTART, "the database cannot be used now")
 
     async def _settle(self, messages: list[AgentMessage]) -> None:
         match messages:
@@ -202,7 +205,7 @@ class _Conversation:
             except TimeoutError:
                 _log.warning("the superseded session does not end", presence=self._peer.presence_id)
         if not await self._gateway.sessions.greet(self._peer, hello):
-            self._finish(CloseCode.KEY_REVOKED, "the presence key was replaced")
+            self._connection.end(CloseCode.KEY_REVOKED, "the presence key was replaced")
             return
         version, settings = common_version(hello), self._gateway.settings
         assert version is not None, "the session checks it"
@@ -231,9 +234,9 @@ class _Conversation:
         self._alive_at = loop.time()
         while self._connection.ending is None:
             if self._gateway.clock.wall() >= self._peer.key_expires_at:
-                self._finish(CloseCode.KEY_REVOKED, "the presence key has expired")
+                self._connection.end(CloseCode.KEY_REVOKED, "the presence key has expired")
             elif loop.time() - self._alive_at >= self._gateway.settings.canary_timeout:
-                self._finish(CloseCode.CANARY_MISSED, "no canary was answered")
+                self._connection.end(CloseCode.CANARY_MISSED, "no canary was answered")
             else:
                 nonce = secrets.token_hex(8)
                 self._nonces.add(nonce)
@@ -250,14 +253,9 @@ class _Conversation:
                     async with asyncio.timeout(SEND_SECONDS):
                         await self._websocket.send_text(frame)
                 if self._connection.ending is not None:
-                    self._heard.set()
                     return
         except (WebSocketDisconnect, TimeoutError):
-            self._finish(1006, "the agent does not read", ours=False)
-
-    def _finish(self, code: int, reason: str, *, ours: bool = True) -> None:
-        self._connection.end(code, reason, ours=ours)
-        self._heard.set()
+            self._connection.end(1006, "the agent does not read", ours=False)
 
     async def _end(self) -> None:
         """Closes the connection and writes off the session; the order lets a successor begin at once."""
@@ -283,7 +281,7 @@ class _Conversation:
         )  # fmt: skip
         if ending.ours:
             with suppress(WebSocketDisconnect, TimeoutError):
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(END_SECONDS):
                     await self._websocket.close(ending.code, _short(ending.reason))
 
 

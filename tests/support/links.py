@@ -8,8 +8,9 @@ from pathlib import Path
 
 from presence.agent.conversation import Heard, Patience
 from presence.agent.ends import Failure
+from presence.agent.identity import Identity, Listener
 from presence.agent.keys import Keys
-from presence.agent.link import Identity, Link, Listener
+from presence.agent.link import Link
 from presence.agent.settings import ControlPlane
 from presence.clock import Clock, SystemClock
 from presence.protocol.messages import Reconciled
@@ -59,10 +60,8 @@ class Observed(Link):
     ) -> None:
         values = {"url": url, "allow_plaintext": True} | ({} if "key_file" in settings else {"key": key}) | settings
         control_plane = ControlPlane.model_validate(values)
-        self.memory = memory or Memory()
-        identity = Identity(
-            str(uuid.uuid4()), str(uuid.uuid4()), self.memory.next_epoch, self.memory.meet, self.memory.held
-        )
+        self.memory = memory = memory or Memory()
+        identity = Identity(str(uuid.uuid4()), str(uuid.uuid4()), 10, memory.next_epoch, memory.meet, memory.held)
         self.went_ready = asyncio.Event()
         self.reconciling: list[bool] = []
         super().__init__(
@@ -70,7 +69,6 @@ class Observed(Link):
             identity,
             Keys(control_plane, stored),
             clock or SystemClock(),
-            10,
             Listener(self.went_ready.set, self.reconciling.append),
             patience,
         )

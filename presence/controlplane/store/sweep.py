@@ -90,13 +90,16 @@ async def dispatched(transaction: AsyncConnection, presence_ids: Collection[str]
     ]
 
 
-async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[tuple[str, str, str]]) -> None:
-    """Takes back what was dispatched and never said: (presence, instance, delivery)."""
+async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[tuple[str, str, str]]) -> int:
+    """Takes back what was dispatched and never said: (presence, instance, delivery). Gives how many there were."""
+    count = 0
     for presence_id, instance_id, delivery_id in unsaid:
         mine = (delivery.c.presence_id == presence_id, delivery.c.instance_id == instance_id)
-        await transaction.execute(
+        changed = await transaction.execute(
             change(_D.QUEUED, _D.DISPATCHED).where(*mine, delivery.c.id == delivery_id).values(instance_id=None)
         )
+        count += changed.rowcount
+    return count
 
 
 async def take_over(transaction: AsyncConnection, presence_id: str, instance_id: str) -> TakeOver:

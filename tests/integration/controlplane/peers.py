@@ -136,10 +136,14 @@ class Agent:
         await self.say(Held(id=fire.id, reason="unknown", attempts=attempts, log=log))
         await self.settled()
 
-    async def closed(self) -> int:
-        """Waits for the control plane to end the connection; its close code."""
+    async def over(self) -> None:
+        """Waits for the end of the connection, whoever brings it about."""
         async with asyncio.timeout(SECONDS), self._news:
             await self._news.wait_for(lambda: self._is_over)
+
+    async def closed(self) -> int:
+        """Waits for the control plane to end the connection; its close code."""
+        await self.over()
         assert self.socket.protocol.close_rcvd is not None, "no close frame"
         return self.socket.protocol.close_rcvd.code
 

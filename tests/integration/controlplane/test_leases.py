@@ -1,12 +1,14 @@
-"""Leases are wall clock: a jump of it, or a host that slept, must not take deliveries from agents that are here."""
+"""A wall clock that jumps takes no deliveries from agents that are here, and leaves none with those that are gone."""
 
 import pytest
 
 from presence.clock import SystemClock
+from presence.controlplane.settings import Dispatch
 from presence.protocol.messages import Accepted, Cancel, Fire
 from tests.integration.controlplane.peers import Agent, Caller
 
 JUMP_MS = 120_000
+YEARS_MS = 10 * 365 * 86_400_000
 
 
 class JumpingClock(SystemClock):
@@ -52,3 +54,30 @@ async def test_a_jump_takes_nothing_from_instances_that_are_connected(caller: Ca
             assert agent.waiting(Cancel) == []
     owners = {entry["InstanceId"] for entry in await caller.deliveries() if entry["State"] == "accepted"}
     assert owners == {one.instance, two.instance}
+
+
+class TestBrisk:
+    """With short leases."""
+
+    @pytest.fixture
+    def dispatch(self) -> Dispatch:
+        return Dispatch(lease=0.5, canary_every=0.1, canary_timeout=0.3)
+
+    async def test_a_jump_back_keeps_no_lease_of_an_instance_that_is_gone(
+        self, caller: Caller, clock: JumpingClock
+    ) -> None:
+        presence_id, key = await caller.presence()
+        await caller.webhook(presence_id)
+        async with Agent(caller.url, key) as gone:
+            await caller.event()
+            fire = await gone.expect(Fire)
+            await gone.say(Accepted(id=fire.id))
+            await gone.settled()
+        clock.ahead -= YEARS_MS
+        async with Agent(caller.url, key) as heir:
+            assert (await heir.expect(Fire)).id == fire.id
+            (shown,) = (await caller.get("Presences"))["Items"]
+            assert (shown["Status"], shown["LastCanaryAgeSeconds"]) == ("Active", 0)
+        while (shown := (await caller.get("Presences"))["Items"][0])["LastCanaryAgeSeconds"] == 0:
+            pass
+        assert shown["Status"] == "Inactive"

@@ -1,18 +1,21 @@
 """Who may connect, and how sessions end."""
 
+import asyncio
 import json
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
+import aiohttp
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
-from presence.controlplane.app import serving
+from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings, Dispatch
 from presence.errors import CloseCode
 from presence.protocol.messages import Accepted, Canary, Fire, GoAway
-from tests.integration.controlplane.peers import Agent, Caller, agent_connection
+from tests.integration.controlplane.peers import Agent, Caller, agent_connection, logged_in
 
+REVOKED_WITHIN = 5.0
 BRISK = Dispatch(lease=0.5, canary_every=0.1, canary_timeout=0.3)
 
 
@@ -39,13 +42,34 @@ async def test_the_subprotocol_must_be_offered(caller: Caller) -> None:
 async def test_a_new_key_ends_the_session_and_voids_the_old_key(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     async with Agent(caller.url, key) as agent:
+        began_at = asyncio.get_running_loop().time()
         new = await caller.new_key(presence_id)
         assert await agent.closed() == CloseCode.KEY_REVOKED
+        assert asyncio.get_running_loop().time() - began_at < REVOKED_WITHIN
     with pytest.raises(InvalidStatus):
         async with agent_connection(caller.url, key):
             pass
     async with Agent(caller.url, new) as agent:
         await agent.settled()
+
+
+async def test_a_revoked_key_is_void_within_5_s_for_an_agent_that_does_not_read(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    for number in range(20):
+        await caller.webhook(presence_id, Uri=f"http://x/{number}", RequestMethod="POST", RequestBody="x" * 8192)
+    async with Agent(caller.url, key, credit=10_000) as agent:
+        agent.socket.transport.pause_reading()
+        # Some 8 MB, more than the kernel takes for it, so that the control plane's writer is stuck.
+        for _ in range(50):
+            last = (await caller.event())["Deliveries"][-1]
+        await caller.until(last, "dispatched")
+        began_at = asyncio.get_running_loop().time()
+        new = await caller.new_key(presence_id)
+        await caller.until(last, "queued")
+        assert asyncio.get_running_loop().time() - began_at < REVOKED_WITHIN
+        agent.socket.transport.abort()
+    async with Agent(caller.url, new, instance=agent.instance) as agent:
+        await agent.expect(Fire)
 
 
 async def test_the_newest_session_of_an_instance_wins(caller: Caller) -> None:
@@ -144,11 +168,13 @@ async def test_a_suspect_that_is_answered_makes_way_for_the_others(caller: Calle
     assert {entry["State"] for entry in await caller.deliveries()} == {"succeeded"}
 
 
-async def test_a_restart_says_go_away(settings: ControlPlaneSettings, caller: Caller) -> None:
-    _, key = await caller.presence()
+async def test_a_restart_says_go_away(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> None:
     async with AsyncExitStack() as agents:
-        async with serving(settings) as url:
-            agent = await agents.enter_async_context(Agent(url, key))
+        async with logged_in(settings, administrator, http) as caller:
+            _, key = await caller.presence()
+            agent = await agents.enter_async_context(Agent(caller.url, key))
             await agent.settled()
         assert (await agent.expect(GoAway)).reason == "restart"
         assert await agent.closed() == CloseCode.SERVICE_RESTART
@@ -157,12 +183,14 @@ async def test_a_restart_says_go_away(settings: ControlPlaneSettings, caller: Ca
 async def test_the_status_of_a_presence_is_true(caller: Caller) -> None:
     made = await caller.post("Presences", {"PresenceName": "branch"})
     assert (made["Status"], made["KeyExpiresAt"], made["HostName"]) == ("NeverUsed", None, None)
+    assert (made["LastCanaryAgeSeconds"], made["Conflict"], made["ConflictHosts"]) == (None, False, [])
     key = await caller.new_key(made["Id"])
     async with Agent(caller.url, key) as agent:
         await agent.settled()
         listed = (await caller.get("Presences"))["Items"][0]
     assert (listed["Status"], listed["HostName"], listed["Platform"]) == ("Active", "inside", "linux_x64")
     assert listed["KeyExpiresAt"] is not None
+    assert listed["LastCanaryAgeSeconds"] == 0
 
 
 class TestBrisk:
