@@ -25,6 +25,15 @@ def connect(path: Path, clock: Clock) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1, cached_statements=64)
+    try:
+        _prepare(connection, path, clock)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, clock: Clock) -> None:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
@@ -32,7 +41,6 @@ def connect(path: Path, clock: Clock) -> sqlite3.Connection:
     if (mode, synchronous) != ("wal", 2):
         raise JournalError(f"{path}: the file system does not support SQLite's WAL (mode is {mode}); use a local disk")
     _migrate(connection, clock)
-    return connection
 
 
 def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
