@@ -79,10 +79,8 @@ async def _run(settings: AgentSettings) -> None:
         Http(policy, clock, settings.delivery.max_response_bytes, settings.delivery.max_header_bytes) as http,
     ):
         deliver = Deliver(http, targets, retry, clock)
-        seen = Seen(path.with_name(SEEN), AttemptLog())
-        worker = Worker(
-            journal, deliver, settings.delivery.max_in_flight, seen if policy.mode == "observe" else AttemptLog()
-        )
+        seen = Seen(path.with_name(SEEN), AttemptLog()) if policy.mode == "observe" else None
+        worker = Worker(journal, deliver, settings.delivery.max_in_flight, seen or AttemptLog())
         identity = Identity(journal.instance, str(uuid4()), CREDIT, journal.next_epoch, journal.meet, journal.held)
         keys = Keys(settings.control_plane, path.with_name(STORED))
         listener = Listener(ready=journal.settled.set, reconciling=worker.hold_back)
@@ -104,7 +102,7 @@ async def _run(settings: AgentSettings) -> None:
                 stages.create_task(intake.run(), name="intake"),
                 stages.create_task(reporter.run(), name="reporter"),
                 stages.create_task(_tidy(journal, int(settings.journal.retention * 1000)), name="tidy"),
-                stages.create_task(seen.run(), name="seen"),
+                *([stages.create_task(seen.run(), name="seen")] if seen else []),
             ]
             await stop.wait()
             notify("STOPPING=1", "STATUS=draining")

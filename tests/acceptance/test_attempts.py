@@ -205,8 +205,10 @@ class TestRetryAfter:
         assert 1 <= await self.waited(tmp_path, "1") < 3
 
     async def test_a_date(self, tmp_path: Path) -> None:
-        then = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-        assert 1 <= await self.waited(tmp_path, then) < 5
+        """By the target's own clock: its Date and the date that it asks for are two seconds apart."""
+        now = datetime(2026, 11, 24, tzinfo=UTC)
+        date, then = (format_datetime(now + timedelta(seconds=seconds), usegmt=True) for seconds in (0, 2))
+        assert 2 <= await self.waited(tmp_path, f"{then}\r\nDate: {date}") < 5
 
     async def test_no_longer_than_two_hours(self, tmp_path: Path) -> None:
         busy = always(b"HTTP/1.1 503 X\r\nRetry-After: 86400\r\nContent-Length: 0\r\n\r\n")

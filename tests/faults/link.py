@@ -56,7 +56,7 @@ async def _cut_all(found: Findings, source: random.Random, large: bool) -> None:
                 for number in range(len(KINDS) + 1)
             ]
             decisions = Decisions(sites[-1], cloud.api)
-            load = Load(cloud.api, events, rate=6, goes_on=True)
+            load = Load(cloud.api, events, rate=4, goes_on=True)
             async with load.running():
                 async with asyncio.TaskGroup() as running:
                     for number, (site, kind) in enumerate(zip(sites, KINDS, strict=False)):

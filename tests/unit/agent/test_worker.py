@@ -1,6 +1,7 @@
 """The stage that makes attempts, over a real journal and real sockets: bounds, steps, drain, and what it logs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -251,18 +252,19 @@ class TestBounds:
     async def test_the_rate_of_a_target_is_kept(self, tmp_path: Path) -> None:
         table = {"host": "127.0.0.1", "rate": 20}
         async with running(tmp_path, table, most=100, per_host=100) as agent, Target() as target:
+            began = time.perf_counter()
             await agent.accept(target.url(), 30)
             await agent.ended(30)
             # As many at once as in a second, the others at the rate.
-            assert target.arrivals[29] - target.arrivals[0] >= 0.45
+            assert target.arrivals[29] - began >= 0.45
 
     async def test_the_overall_rate_is_kept(self, tmp_path: Path) -> None:
         async with running(tmp_path, most=100, rate=20) as agent, Target() as one, Target() as other:
+            began = time.perf_counter()
             await agent.accept(one.url(), 15)
             await agent.accept(other.url(), 15)
             await agent.ended(30)
-            arrivals = sorted(one.arrivals + other.arrivals)
-            assert arrivals[29] - arrivals[0] >= 0.45
+            assert max(one.arrivals + other.arrivals) - began >= 0.45
 
 
 class TestDrain:
