@@ -83,7 +83,11 @@ class Renewed(Exception):
 
 
 class ProxyRefused(Exception):
-    """The proxy answered, and gave no tunnel; the text says what it said and what to do."""
+    """The proxy answered, and gave no tunnel; `reason` says what it said and what to do."""
+
+    def __init__(self, reason: str, retry: Retry) -> None:
+        self.reason = reason
+        self.retry = retry
 
 
 class CertificateRefused(Exception):

@@ -6,7 +6,9 @@ failure                                            cause      next try
 the key file cannot be read                        auth       rarely, at once when the file changes: no key, no entry
 the name does not resolve, not in time             dns        backoff: resolvers come back by themselves
 refused, unreachable, no answer                    tcp        backoff: so do networks
-the proxy: no name, no answer, 407, no tunnel      proxy      backoff; told where its address and credentials stand
+the proxy: no name, no answer, no tunnel           proxy      backoff
+the proxy wants other credentials (407)            proxy      slowly: many wrong ones may lock an account; at once when
+                                                              their file changes
 a proxy setting that cannot be used                proxy      rarely, at once when the named file changes
 not trusted, another name, expired, a bad file     tls        slowly: a person must act, and then nobody should wait
 not yet valid, or expired and our clock is off     clock      slowly: validity is never relaxed, the clock must be set
@@ -78,8 +80,8 @@ def classify(error: Exception, step: Step, place: str = "") -> Failure:
             return Failure(Cause.CLOCK, f"{error}; the connection is made anew", Retry.AT_ONCE)
         case Renewed():
             return Failure(Cause.RENEWAL, "the control plane gave a new key; it is used from now on", Retry.AT_ONCE)
-        case ProxyRefused():
-            return Failure(Cause.PROXY, f"{place}: {error}")
+        case ProxyRefused(reason=reason, retry=retry):
+            return Failure(Cause.PROXY, f"{place}: {reason}", retry)
         case CertificateRefused():
             return _of_certificate(error)
         case InvalidStatus(response=response):

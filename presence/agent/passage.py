@@ -5,7 +5,7 @@ import socket
 from typing import Any
 
 from presence.agent.dial import ask_tunnel, bracketed, is_tunnel
-from presence.agent.ends import ProxyRefused
+from presence.agent.ends import ProxyRefused, Retry
 from presence.agent.files import basic
 from presence.agent.route import LinkProxy
 from presence.errors import ConfigurationError
@@ -25,22 +25,27 @@ async def pass_through(proxy: LinkProxy, connected: socket.socket, host: str, po
     authorization = basic(proxy.credentials) if proxy.credentials else None
     head = await ask_tunnel(connected, host, port, authorization)
     if not is_tunnel(head):
-        raise ProxyRefused(_refusal(proxy, head, f"{bracketed(host)}:{port}"))
+        raise _refusal(proxy, head, f"{bracketed(host)}:{port}")
 
 
-def _refusal(proxy: LinkProxy, head: bytes, destination: str) -> str:
+def _refusal(proxy: LinkProxy, head: bytes, destination: str) -> ProxyRefused:
     """What the proxy's answer means, and what helps."""
     found = _STATUS.match(head)
     if found is None:
-        return f"the answer is not that of an HTTP proxy; is the address in {proxy.origin} right?"
+        what = f"the answer is not that of an HTTP proxy; is the address in {proxy.origin} right?"
+        return ProxyRefused(what, Retry.BACKOFF)
     status = int(found[1])
-    if status not in (401, 407):  # tinyproxy says 401
-        hint = "it cannot reach that"
-        if status in (400, 403, 405):
-            hint = "it must allow CONNECT to that port"
-        elif 200 <= status <= 299:
-            hint = "its answer has more than a tunnel's"
-        return f"no tunnel to {destination} (status {status}): {hint}"
+    if status in (401, 407):  # tinyproxy says 401
+        return ProxyRefused(_wanted(proxy, status, head), Retry.SLOWLY)
+    hint = "it cannot reach that"
+    if status in (400, 403, 405):
+        hint = "it must allow CONNECT to that port"
+    elif 200 <= status <= 299:
+        hint = "its answer has more than a tunnel's"
+    return ProxyRefused(f"no tunnel to {destination} (status {status}): {hint}", Retry.BACKOFF)
+
+
+def _wanted(proxy: LinkProxy, status: int, head: bytes) -> str:
     offered = {scheme.decode().lower() for scheme in _OFFERS.findall(head)}
     if offered and "basic" not in offered:
         return (
@@ -81,4 +86,6 @@ async def _pass_through_socks(proxy: LinkProxy, connected: socket.socket, host: 
     try:
         await through.connect(host, port)
     except ProxyError as error:
-        raise ProxyRefused(f"no way to {bracketed(host)}:{port}: {error}") from None
+        # Without a code it was about user and password.
+        retry = Retry.SLOWLY if error.error_code is None else Retry.BACKOFF
+        raise ProxyRefused(f"no way to {bracketed(host)}:{port}: {error}", retry) from None

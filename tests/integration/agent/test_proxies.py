@@ -1,5 +1,6 @@
 """The link through real proxies, and never anything else through them."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -121,7 +122,7 @@ async def test_none_means_none_whatever_the_environment_says(monkeypatch: pytest
 async def test_a_proxy_that_wants_a_password_says_where_to_put_it() -> None:
     async with squid() as proxy:
         found = await failure(Observed(f"ws://{NAME}:1", "key", proxy=f"http://{proxy.place}"))
-    assert (found.cause, found.retry) == (Cause.PROXY, Retry.BACKOFF)
+    assert (found.cause, found.retry) == (Cause.PROXY, Retry.SLOWLY)
     assert "proxy_credentials_file" in found.reason
     assert "(407)" in found.reason
 
@@ -139,10 +140,29 @@ async def test_a_password_that_is_refused_is_not_shown(kind: object, tmp_path: P
     assert "CANARY" not in found.reason
 
 
+async def test_credentials_that_were_corrected_are_used_within_a_second(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("presence:wrong")
+    async with squid(hosts=HOSTS) as proxy, ScriptedControlPlane() as cloud:
+        settings = {"proxy": f"http://{proxy.place}", "proxy_credentials_file": file}
+        async with running(Observed(at(cloud), cloud.key, pauses=True, **settings)) as link:
+            assert (await link.failures.get()).retry is Retry.SLOWLY
+            file.write_text(CREDENTIALS)
+            async with asyncio.timeout(5):
+                await cloud.ready()
+
+
+async def test_a_socks_proxy_that_cannot_reach_the_destination(credentials: Path) -> None:
+    async with microsocks() as proxy:
+        settings = {"proxy": f"socks5://{proxy.place}", "proxy_credentials_file": credentials}
+        found = await failure(Observed("ws://127.0.0.1:1", "key", **settings))
+    assert (found.cause, found.retry) == (Cause.PROXY, Retry.BACKOFF)
+
+
 async def test_a_socks_proxy_that_refuses_the_password() -> None:
     async with microsocks() as proxy:
         found = await failure(Observed("ws://127.0.0.1:1", "key", proxy=f"socks5://{proxy.place}"))
-    assert found.cause is Cause.PROXY
+    assert (found.cause, found.retry) == (Cause.PROXY, Retry.SLOWLY)
     assert found.reason.startswith(f"proxy {proxy.place}: no way to 127.0.0.1:1: ")
 
 

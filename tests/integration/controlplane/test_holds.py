@@ -267,7 +267,7 @@ class TestBrisk:
 
     @pytest.fixture
     def dispatch(self) -> Dispatch:
-        return Dispatch(lease=0.5, canary_every=0.1, canary_timeout=0.3)
+        return Dispatch(lease=1, canary_every=0.1, canary_timeout=0.9)
 
     async def test_a_lease_that_ends_moves_nothing_that_waits_for_a_decision(self, caller: Caller, key: str) -> None:
         async with Agent(caller.url, key) as owner:

@@ -182,7 +182,7 @@ class TestBrisk:
 
     @pytest.fixture
     def dispatch(self) -> Dispatch:
-        return Dispatch(lease=0.5, canary_every=0.1, canary_timeout=0.3)
+        return Dispatch(lease=1, canary_every=0.1, canary_timeout=0.9)
 
     async def test_what_is_taken_over_is_shown_as_a_possible_duplicate(
         self, caller: Caller, key: str, capsys: pytest.CaptureFixture[str]

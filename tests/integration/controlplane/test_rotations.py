@@ -233,7 +233,7 @@ class TestBrisk:
 
     @pytest.fixture
     def dispatch(self) -> Dispatch:
-        return Dispatch(lease=0.5, canary_every=0.1, canary_timeout=0.3)
+        return Dispatch(lease=1, canary_every=0.1, canary_timeout=0.9)
 
     async def test_a_rotation_that_is_begun_anew_does_not_wait_for_an_instance_that_is_gone(
         self, caller: Caller

@@ -16,7 +16,7 @@ from presence.protocol.messages import Accepted, Canary, Fire, GoAway
 from tests.integration.controlplane.peers import Agent, Caller, agent_connection, logged_in
 
 REVOKED_WITHIN = 5.0
-BRISK = Dispatch(lease=0.5, canary_every=0.1, canary_timeout=0.3)
+BRISK = Dispatch(lease=1, canary_every=0.1, canary_timeout=0.9)
 
 
 async def test_a_wrong_key_is_denied_before_the_handshake_ends(caller: Caller) -> None:

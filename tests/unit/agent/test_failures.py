@@ -77,7 +77,8 @@ BACKOFF, SLOWLY, RARELY, AT_ONCE = Retry.BACKOFF, Retry.SLOWLY, Retry.RARELY, Re
         (TimeoutError(110, "x"), Step.TCP, Cause.TCP, BACKOFF, "here: connection timed out"),
         (socket.gaierror(-2, "x"), Step.PROXY, Cause.PROXY, BACKOFF, "here: the name does not resolve"),
         (ConnectionRefusedError(111, "x"), Step.PROXY, Cause.PROXY, BACKOFF, "here: connection refused"),
-        (ProxyRefused("status 403"), Step.PROXY, Cause.PROXY, BACKOFF, "here: status 403"),
+        (ProxyRefused("status 403", BACKOFF), Step.PROXY, Cause.PROXY, BACKOFF, "here: status 403"),
+        (ProxyRefused("status 407", SLOWLY), Step.PROXY, Cause.PROXY, SLOWLY, "here: status 407"),
         (ConfigurationError("bad"), Step.PROXY, Cause.PROXY, RARELY, "bad"),
         (ConfigurationError("bad"), Step.TLS, Cause.TLS, SLOWLY, "bad"),
         (

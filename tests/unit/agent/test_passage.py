@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from presence.agent.ends import ProxyRefused
+from presence.agent.ends import ProxyRefused, Retry
 from presence.agent.passage import pass_through
 from presence.agent.route import LinkProxy
 from presence.errors import ConfigurationError
@@ -23,7 +23,8 @@ async def refusal(answer: bytes, credentials: str | None = None) -> str:
                 await pass_through(proxy, connected, "cloud.example.com", 443)
         finally:
             connected.close()
-    return str(caught.value)
+    assert (caught.value.retry is Retry.SLOWLY) is ("user and password" in caught.value.reason)
+    return caught.value.reason
 
 
 async def _connect(port: int) -> socket.socket:
