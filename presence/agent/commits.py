@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from presence.agent.journal_file import is_damage, may_pass, words
 from presence.agent.outage import Outage, Unwritable
 from presence.errors import JournalError
 
@@ -29,14 +30,6 @@ GROUP = 1000
 """Items in one commit at the most."""
 BUSY, LINGER = 8, 0.004
 """After a group of so many items the next one is gathered for so many seconds."""
-
-_MAY_PASS = frozenset(
-    {
-        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
-    }
-)  # fmt: skip
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _Entry = tuple[Call[Any, Any], Any, asyncio.Future[Any]]
 
@@ -200,19 +193,12 @@ def _explained(error: Exception) -> Exception:
     """What the callers hear: what is wrong with the disk or the file, else the defect itself."""
     if not isinstance(error, sqlite3.Error):
         return error
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in _MAY_PASS:
-        explained: JournalError = Unwritable(
-            f"the journal cannot be written: {error}; check the disk's space and permissions"
-        )
-    elif code in _DAMAGED:
-        explained = JournalError(
-            f"the journal is damaged: {error}; at the next start it is set aside, and what is readable is kept"
-        )
-    else:
-        explained = JournalError(f"the journal cannot be used: {error}")
-    explained.__cause__ = error
-    return explained
+    if may_pass(error):
+        return Unwritable(f"the journal cannot be written: {words(error)}; check the disk's space and permissions")
+    if is_damage(error):
+        then = "at the next start it is set aside, and what is readable is kept"
+        return JournalError(f"the journal is damaged: {words(error)}; {then}")
+    return JournalError(f"the journal cannot be used: {words(error)}")
 
 
 def _nothing(_connection: sqlite3.Connection, items: Sequence[None]) -> Sequence[None]:

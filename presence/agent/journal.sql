@@ -173,6 +173,9 @@ SELECT id, state, reason, attempts, log, settled_order, settled_at FROM delivery
 WHERE reported_at IS NULL AND settled_at IS NOT NULL AND settled_order > ?
 ORDER BY settled_order LIMIT ?;
 
+-- name: unreported_rows
+SELECT * FROM delivery WHERE reported_at IS NULL;
+
 -- name: known
 SELECT state, reported_at FROM delivery WHERE id = ?;
 

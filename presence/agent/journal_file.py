@@ -4,7 +4,7 @@ import contextlib
 import re
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +14,17 @@ from presence.errors import JournalError
 
 LARGEST_WAL = 16 * 1024 * 1024
 """Bytes that the write-ahead log keeps once what it holds is in the file itself."""
+
+
+LAST_VERSION = 1000
+"""No program will ever know a later version: such a number is damage."""
+
+_MAY_PASS = frozenset(
+    {
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
+    }
+)  # fmt: skip
 
 
 class Damaged(JournalError):
@@ -44,19 +55,33 @@ def connect(path: Path, clock: Clock, schema: Sequence[str] = SCHEMA) -> sqlite3
         raise Damaged(f"{path}: the journal is empty, but its write-ahead log is not")
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1, cached_statements=64)
     try:
-        _configure(connection, path)
-        _refuse_newer(connection, path, len(schema))
-        _check(connection, path)
+        with _damage_named(path):
+            _configure(connection, path)
+            version = _version(connection, path, len(schema))
+            _check(connection, path, version)
         migrate(connection, schema)
-        if connection.execute("SELECT count(*) FROM journal").fetchone() == (0,):
-            connection.execute(SQL["create"], (str(uuid.uuid4()), clock.boot_id(), clock.elapsed()))
-    except BaseException as error:
+        with _damage_named(path):
+            if connection.execute("SELECT count(*) FROM journal").fetchone() == (0,):
+                connection.execute(SQL["create"], (str(uuid.uuid4()), clock.boot_id(), clock.elapsed()))
+            # What cannot be read here could not be attempted or reported either.
+            for _ in connection.execute(SQL["unreported_rows"]):
+                pass
+    except BaseException:
         with contextlib.suppress(sqlite3.Error):
             connection.close()
-        if is_damage(error):
-            raise Damaged(f"{path}: the journal is damaged: {error}") from None
         raise
     return connection
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Our own statements are right: what SQLite or its texts' encoding has against the file is damage."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if may_pass(error):
+            raise
+        raise Damaged(f"{path}: the journal is damaged: {words(error)}") from None
 
 
 def _configure(connection: sqlite3.Connection, path: Path) -> None:
@@ -74,19 +99,25 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
         raise JournalError(f"{path}: the file system does not support SQLite's WAL (mode is {mode}); use a local disk")
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, version: int) -> None:
     """The whole check, on every start: about a second for 100,000 deliveries, and most of that is reading them."""
     (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise Damaged(f"{path}: the journal is damaged: {' '.join(verdict.split())[:200]}")
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if bool(tables) is not bool(version):
+        raise Damaged(f"{path}: the journal is damaged: {tables} tables and indices of version {version}")
 
 
-def _refuse_newer(connection: sqlite3.Connection, path: Path, known: int) -> None:
+def _version(connection: sqlite3.Connection, path: Path, known: int) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if not 0 <= version <= LAST_VERSION:
+        raise Damaged(f"{path}: the journal is damaged: it is of version {version}")
     if version > known:
         raise JournalError(
             f"{path}: the journal is of a newer version ({version}) than this program knows ({known}); upgrade it"
         )
+    return int(version)
 
 
 def migrate(connection: sqlite3.Connection, schema: Sequence[str] = SCHEMA) -> None:
@@ -114,10 +145,24 @@ def shrink(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def is_damage(error: BaseException) -> bool:
+def may_pass(error: Exception) -> bool:
+    """Whether it is not the file that is wrong, but the disk or the permissions, or another program that has it."""
+    return _code(error) in _MAY_PASS
+
+
+def is_damage(error: Exception) -> bool:
     """Whether SQLite says that the file is not a whole database."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-    return isinstance(error, sqlite3.Error) and code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def words(error: Exception) -> str:
+    """What SQLite says of it. Python's own words repeat what they could not decode, which may be a secret."""
+    return str(error)[:200] if hasattr(error, "sqlite_errorcode") else "a text in it is no text"
+
+
+def _code(error: Exception) -> int:
+    """SQLite's primary result code."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
 def explain(path: Path, error: sqlite3.Error | OSError) -> str:

@@ -160,6 +160,30 @@ async def test_what_a_broken_page_held_is_lost_and_nothing_else(tmp_path: Path, 
     assert len(aside(tmp_path)) == 1
 
 
+async def test_a_text_that_is_no_text_costs_its_delivery_and_is_not_shown(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock, MOST) as journal:
+        (hit,) = await accept(journal, body="canary-" + "b" * 8000)
+        rest = {fire.id for fire in await accept(journal, 10)}
+    content = (tmp_path / "journal.db").read_bytes()
+    overwrite(tmp_path / "journal.db", content.index(b"canary-") + 7, b"\xff\xfe")
+    with structlog.testing.capture_logs() as lines:
+        after = await found(tmp_path, clock)
+    assert (after.all, hit.id in rest) == (rest, False)
+    assert "canary" not in str(lines)
+
+
+@pytest.mark.parametrize(("at", "value"), [(47, b"\x09"), (60, b"\x00\x00\x00\x00"), (60, b"\x7f"), (60, b"\xff")])
+async def test_a_number_in_the_header_that_cannot_be_is_damage(
+    tmp_path: Path, clock: ManualClock, at: int, value: bytes
+) -> None:
+    before = await fill(tmp_path, clock, count=4)
+    overwrite(before.file, at, value)
+    clock.pass_time(60_000)
+    after = await found(tmp_path, clock)
+    assert after[3:] == before[3:]
+    assert len(aside(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 async def test_a_journal_that_is_cut_off_keeps_what_is_left(tmp_path: Path, clock: ManualClock, part: float) -> None:
     before = await fill(tmp_path, clock)
