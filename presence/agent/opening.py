@@ -31,7 +31,7 @@ from presence.protocol import MAX_FRAME_BYTES, SUBPROTOCOL
 
 NAME_SECONDS, ADDRESS_SECONDS, STEP_SECONDS, OPENING_SECONDS = 5.0, 5.0, 10.0, 45.0
 """The bounds of a name's resolution, of one address, of any other step, and of all together."""
-PING_EVERY, PONG_WITHIN, CLOSE_WITHIN = 20.0, 10.0, 5.0
+PING_EVERY, PONG_WITHIN, CLOSE_WITHIN = 15.0, 8.0, 2.0
 UNACKNOWLEDGED = 30_000
 """Milliseconds: what was sent and not acknowledged for so long ends the connection, by the kernel's doing."""
 FRAMES_AHEAD = 16

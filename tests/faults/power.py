@@ -82,6 +82,7 @@ async def _until_the_cut(cloud: ScriptedControlPlane, judge: Judge, disk: Ext4, 
 
     async def fire_on() -> None:
         while True:
+            await cloud.until(lambda: cloud.session is not None and cloud.session.free_credit >= BATCH)
             some = await cloud.fire_all([fire(judge.url()) for _ in range(source.randint(1, BATCH))])
             await _answered(cloud, some)
 
