@@ -20,7 +20,8 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
 - `intake`: command -> journal -> Accepted.
 - `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, decide.
 - `http`: one request. `pool`: connections, kept and new; `dial`: opens what the egress policy allows; `wire`: one
-  connection; with `http` the only importer of aiohttp's client. `targets`: the local options of each host.
+  connection; with `http` the only importer of aiohttp's client. `names`: resolution, in threads of its own.
+  `targets`: the local options of each host.
 - `reporter`: settled -> Report -> acknowledged -> marked.
 - `journal`: the durable record. `ledger`: its statements, from `journal.sql`; `entries`: its values; `tally`: what it
   counts; `commits`: its writer thread; `outage`: when the disk takes nothing; `journal_file`, `journal_time`: its file
