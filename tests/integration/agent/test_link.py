@@ -478,4 +478,4 @@ async def test_the_bounds_of_the_socket_are_set() -> None:
         assert link._connection is not None
         opened = link._connection.transport.get_extra_info("socket")
         assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
-        assert (link._connection.ping_interval, link._connection.ping_timeout) == (20.0, 10.0)
+        assert (link._connection.ping_interval, link._connection.ping_timeout) == (15.0, 8.0)
