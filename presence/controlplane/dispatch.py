@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.fairness import assign, in_turn, shares
@@ -71,7 +71,7 @@ class Dispatcher:
     async def _sweep(self) -> set[str]:
         """What time alone brings about: expiry, ended leases, deliveries whose wait is over."""
         now, presences = self._clock.wall(), self._connections.presences()
-        async with self._database.read() as transaction:
+        async with self._database.read(EVERY_ORGANIZATION) as transaction:
             has_expired = await sweep.has_expired(transaction, now)
             owners = await sweep.owners(transaction, presences)
             woken = await sweep.presences_with_due(transaction, presences, now)
@@ -79,11 +79,11 @@ class Dispatcher:
         # Between the read and this no fire was said, as only this loop says any.
         unsaid = self._unsaid(dispatched)
         if has_expired:
-            async with self._database.write() as transaction:
+            async with self._database.write(EVERY_ORGANIZATION) as transaction:
                 count = await sweep.expire(transaction, now)
             _log.warning("deliveries expired while they waited", count=count)
         if unsaid:
-            async with self._database.write() as transaction:
+            async with self._database.write(EVERY_ORGANIZATION) as transaction:
                 # Fewer are left where answers were recorded since the read.
                 count = await sweep.requeue_unsaid(transaction, unsaid)
             if count:
@@ -108,7 +108,7 @@ class Dispatcher:
         return [row for row in dispatched if row[1] in connected[row[0]] and row[2] not in under_way[row[0]]]
 
     async def _take_over(self, presence_id: str, instance_id: str) -> None:
-        async with self._database.write() as transaction:
+        async with self._database.write(EVERY_ORGANIZATION) as transaction:
             if not self._is_abandoned(presence_id, instance_id):
                 return  # It came back while this waited for its turn.
             taken = await sweep.take_over(transaction, presence_id, instance_id)
@@ -125,7 +125,7 @@ class Dispatcher:
             self._connections.starve(presence_id)
             return
         peer, now = seats[0].peer, self._clock.wall()
-        async with self._database.write() as transaction:
+        async with self._database.write(peer.organization_id) as transaction:
             claim = await self._claim(transaction, seats, now)
             paused = {delivery.webhook_id for delivery in claim.due if delivery.paused}
             if paused:
@@ -175,7 +175,7 @@ class Dispatcher:
             for connection, batch in plan
         ]
         if any(ids for _, ids in late):
-            async with self._database.write() as transaction:
+            async with self._database.write(peer.organization_id) as transaction:
                 for instance_id, ids in late:
                     await deliveries.requeue_dispatched(transaction, peer, instance_id, ids)
             self._bus.wake(peer.presence_id)

@@ -144,7 +144,7 @@ def _refuse_what_is_not_sent(body: NewWebhook) -> None:
         raise Refusal(Key.ASSETGROUP_NO_ACCESS, "{0}: there is no such asset group", "AssetGroupId")
     if body.authorization_header:
         raise Refusal(
-            Key.FEATURE_DISABLED,
+            Key.INVALID_INPUT,
             "{0}: this version stores no secrets; let the agent add the header, in its own configuration",
             "AuthorizationHeader",
         )

@@ -35,11 +35,11 @@ class Deliveries:
 
     async def page(self, principal: Principal, top: int, skip: int) -> list[Delivery]:
         """Newest first."""
-        async with self._database.read() as transaction:
+        async with self._database.read(principal.organization_id) as transaction:
             return await delivery_log.page(transaction, principal.organization_id, top, skip)
 
     async def count(self, principal: Principal) -> int:
-        async with self._database.read() as transaction:
+        async with self._database.read(principal.organization_id) as transaction:
             return await delivery_log.count(transaction, principal.organization_id)
 
     async def resolve(self, principal: Principal, delivery_id: str, action: Action) -> Delivery:
@@ -49,7 +49,7 @@ class Deliveries:
         Refusal RESOURCE_NOT_FOUND, DELIVERY_NOT_HELD or DELIVERY_WEBHOOK_PAUSED.
         """
         organization_id = principal.organization_id
-        async with self._database.write() as transaction:
+        async with self._database.write(principal.organization_id) as transaction:
             held = await delivery_log.find(transaction, organization_id, delivery_id)
             if held is None:
                 raise Refusal(Key.RESOURCE_NOT_FOUND, "there is no such delivery")

@@ -16,7 +16,6 @@ from presence.controlplane.store.events import Event
 from presence.controlplane.store.holds import WEBHOOK_PAUSED
 from presence.controlplane.store.webhooks import Webhook
 from presence.domain.events import EventType
-from presence.domain.template import parse_template
 from presence.logs import get_logger
 
 _log = get_logger(__name__)
@@ -50,7 +49,7 @@ class Events:
             id=str(uuid4()), source=source, source_event_id=source_event_id, type=kind.value, subject=subject,
             occurred_at=now if occurred_at is None else occurred_at, created_at=now,
         )  # fmt: skip
-        async with self._database.write() as transaction:
+        async with self._database.write(principal.organization_id) as transaction:
             known = await events.find(transaction, principal.organization_id, source, source_event_id)
             if known is not None:
                 return Acceptance(known[0], known[1], repeated=True)
@@ -68,12 +67,13 @@ def _delivery(event: Event, webhook: Webhook) -> NewDelivery:
     return NewDelivery(
         id=str(uuid4()),
         webhook_id=webhook.id,
+        asset_group_id=webhook.asset_group_id,
         presence_id=webhook.presence_id,
         event_id=event.id,
         event_type=event.type,
         subject=event.subject,
         uri=webhook.uri,
-        host=_host(webhook.uri),
+        host=webhook.host,
         method=webhook.method,
         body=webhook.body,
         content_type=webhook.content_type,
@@ -82,9 +82,3 @@ def _delivery(event: Event, webhook: Webhook) -> NewDelivery:
         expires_at=event.created_at + webhook.max_age_seconds * 1000,
         reason=None if webhook.paused_at is None else WEBHOOK_PAUSED,
     )
-
-
-def _host(uri: str) -> str:
-    """Host and port; the template was checked when the webhook was saved."""
-    template = parse_template(uri)
-    return f"[{template.host}]:{template.port}" if ":" in template.host else f"{template.host}:{template.port}"

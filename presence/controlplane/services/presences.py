@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from presence.clock import Clock
-from presence.controlplane.access import Peer, Principal
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer, Principal
 from presence.controlplane.connections import Connections
 from presence.controlplane.leases import Leases
 from presence.controlplane.runs import is_fresh
@@ -49,7 +49,7 @@ class Presences:
     async def create(self, principal: Principal, name: str) -> Presence:
         """A presence without a key. Raises Refusal where the name is taken in the organization."""
         presence_id = str(uuid4())
-        async with self._database.write() as transaction:
+        async with self._database.write(principal.organization_id) as transaction:
             if await presences.is_named(transaction, principal.organization_id, name):
                 raise Refusal(Key.PRESENCE_NAME_EXISTS, "a presence of that name exists already; choose another name")
             await presences.add(transaction, principal.organization_id, presence_id, name, self._clock.wall())
@@ -57,11 +57,11 @@ class Presences:
         return found[presence_id]
 
     async def page(self, principal: Principal, top: int, skip: int) -> list[Presence]:
-        async with self._database.read() as transaction:
+        async with self._database.read(principal.organization_id) as transaction:
             return await presences.page(transaction, principal.organization_id, top, skip)
 
     async def count(self, principal: Principal) -> int:
-        async with self._database.read() as transaction:
+        async with self._database.read(principal.organization_id) as transaction:
             return await presences.count(transaction, principal.organization_id)
 
     def canary_age(self, presence: Presence) -> int | None:
@@ -90,10 +90,16 @@ class Presences:
         key_id, text = make_key()
         key = PresenceKey(text, now + self._key_lifetime)
         async with self.rotations.alone():
-            async with self._database.write() as transaction:
+            async with self._database.write(principal.organization_id) as transaction:
                 await require_presence(transaction, principal, presence_id)
                 await presences.replace_key(
-                    transaction, presence_id, key_id, fingerprint(key.text), now, key.expires_at
+                    transaction,
+                    principal.organization_id,
+                    presence_id,
+                    key_id,
+                    fingerprint(key.text),
+                    now,
+                    key.expires_at,
                 )
             self.rotations.forget(presence_id)
         self._connections.end_presence(presence_id, CloseCode.KEY_REVOKED, "the presence key was replaced")
@@ -104,7 +110,7 @@ class Presences:
         """Whose presence key that is. Raises Refusal WRONG_CREDENTIALS."""
         shape = _KEY.match(key)
         if shape is not None:
-            async with self._database.read() as transaction:
+            async with self._database.read(EVERY_ORGANIZATION) as transaction:
                 found = await presences.find_key(transaction, shape[1])
             if found is not None and matches(key, found[1]):
                 if found[0].key_expires_at <= self._clock.wall():

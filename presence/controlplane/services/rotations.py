@@ -17,7 +17,7 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
-from presence.controlplane.access import Principal
+from presence.controlplane.access import EVERY_ORGANIZATION, Principal
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.leases import Leases
 from presence.controlplane.services.refusal import Key, Refusal
@@ -84,7 +84,7 @@ class Rotations:
         now = self._clock.wall()
         key_id, text = make_key()
         async with self._changing:
-            async with self._database.write() as transaction:
+            async with self._database.write(principal.organization_id) as transaction:
                 await require_presence(transaction, principal, presence_id)
                 if not self._connections.newest(presence_id):
                     raise Refusal(
@@ -94,7 +94,13 @@ class Rotations:
                         presence_id,
                     )
                 await presences.add_key(
-                    transaction, presence_id, key_id, fingerprint(text), now, now + self._key_lifetime
+                    transaction,
+                    principal.organization_id,
+                    presence_id,
+                    key_id,
+                    fingerprint(text),
+                    now,
+                    now + self._key_lifetime,
                 )
             rotation = self._rotations[presence_id] = _Rotation(key_id, text, self._leases.living(presence_id))
             for connection in self._connections.newest(presence_id):
@@ -149,7 +155,7 @@ class Rotations:
                 return
             if any(connection.peer.key_id != rotation.key_id for connection in self._connections.of(presence_id)):
                 return
-            async with self._database.write() as transaction:
+            async with self._database.write(EVERY_ORGANIZATION) as transaction:
                 await presences.retire_keys(transaction, presence_id, rotation.key_id)
             rotation.text = None
             rotation.done.set()

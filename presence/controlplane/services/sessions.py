@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.leases import Leases
@@ -63,7 +63,7 @@ class Sessions:
 
     async def recover(self) -> None:
         """At the start of the program: no session lives, so what was on its way is queued again."""
-        async with self._database.write() as transaction:
+        async with self._database.write(EVERY_ORGANIZATION) as transaction:
             count = await sweep.requeue_all_dispatched(transaction)
         if count:
             _log.info("dispatched deliveries queued again after a restart", count=count)
@@ -71,12 +71,12 @@ class Sessions:
     async def greet(self, peer: Peer, hello: Hello) -> bool:
         """Begins the instance's lease; False where the key was replaced since it was checked."""
         now = self._clock.wall()
-        async with self._database.write() as transaction:
+        async with self._database.write(peer.organization_id) as transaction:
             if not await presences.use_key(transaction, peer.key_id, now):
                 return False
             known = await presences.runs(transaction, peer.presence_id, hello.instance)
             runs, is_conflict = follow(known, hello.run, hello.host, now)
-            await presences.greet(transaction, peer.presence_id, hello, runs, now)
+            await presences.greet(transaction, peer, hello, runs, now)
         self._leases.begin(peer.presence_id, hello.instance)
         if is_conflict:
             _log.error(
@@ -98,7 +98,7 @@ class Sessions:
         ended = [message for message in said if isinstance(message, Report)]
         busy = [message for message in said if isinstance(message, Busy)]
         now = self._clock.wall()
-        async with self._database.write() as transaction:
+        async with self._database.write(peer.organization_id) as transaction:
             if any(isinstance(message, Stated) for message in said):
                 answers += await self._reconcile(transaction, connection, now)
             if accepted or held:
@@ -129,7 +129,7 @@ class Sessions:
         if not unanswered:
             return
         poison: list[str] = []
-        async with self._database.write() as transaction:
+        async with self._database.write(peer.organization_id) as transaction:
             if violated:
                 now = self._clock.wall()
                 poison = await deliveries.blame(transaction, peer, unanswered, POISONED_AFTER, now)

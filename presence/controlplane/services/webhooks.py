@@ -59,6 +59,7 @@ class Webhooks:
             id=str(uuid4()),
             presence_id=draft.presence_id,
             uri=draft.uri,
+            host=host_of(draft.uri),
             method=draft.method.value,
             body=draft.body,
             content_type=draft.content_type,
@@ -69,7 +70,7 @@ class Webhooks:
             max_age_seconds=draft.max_age,
             created_at=self._clock.wall(),
         )
-        async with self._database.write() as transaction:
+        async with self._database.write(principal.organization_id) as transaction:
             found = await presences.find(transaction, principal.organization_id, [draft.presence_id])
             if draft.presence_id not in found:
                 raise Refusal(Key.INVALID_PRESENCE, "PresenceId: there is no such presence")
@@ -77,14 +78,14 @@ class Webhooks:
         return WebhookView(added, found[draft.presence_id])
 
     async def page(self, principal: Principal, top: int, skip: int) -> list[WebhookView]:
-        async with self._database.read() as transaction:
+        async with self._database.read(principal.organization_id) as transaction:
             rows = await webhooks.page(transaction, principal.organization_id, top, skip)
             ids = {row.presence_id for row in rows}
             found = await presences.find(transaction, principal.organization_id, ids)
         return [WebhookView(row, found[row.presence_id]) for row in rows]
 
     async def count(self, principal: Principal) -> int:
-        async with self._database.read() as transaction:
+        async with self._database.read(principal.organization_id) as transaction:
             return await webhooks.count(transaction, principal.organization_id)
 
     async def resume(self, principal: Principal, webhook_id: str) -> WebhookView:
@@ -92,7 +93,7 @@ class Webhooks:
 
         Raises Refusal INVALID_WEBHOOK for an unknown webhook.
         """
-        async with self._database.write() as transaction:
+        async with self._database.write(principal.organization_id) as transaction:
             known = await webhooks.find(transaction, principal.organization_id, webhook_id)
             if known is None:
                 raise Refusal(Key.INVALID_WEBHOOK, "there is no such webhook")
@@ -128,3 +129,9 @@ def _blaming(name: str, key: Key = Key.INVALID_INPUT) -> Iterator[None]:
         yield
     except TemplateError as error:
         raise Refusal(key, f"{name}: {error}") from None
+
+
+def host_of(uri: str) -> str:
+    """Host and port of a checked URI template."""
+    template = parse_template(uri)
+    return f"[{template.host}]:{template.port}" if ":" in template.host else f"{template.host}:{template.port}"

@@ -39,8 +39,9 @@ class NewDelivery:
 
     id: str
     webhook_id: str
+    asset_group_id: str | None
     presence_id: str
-    event_id: str
+    event_id: str | None
     event_type: str
     subject: str
     uri: str
@@ -52,6 +53,7 @@ class NewDelivery:
     created_at: int
     expires_at: int
     reason: str | None = None
+    redelivery_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,10 @@ class Database:
         self._reader = reader
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Commits durably on leaving, rolls back on an exception. One at a time: keep it short.
+    async def write(self, organization_id: str) -> AsyncIterator[AsyncConnection]:
+        """A transaction on behalf of an organization, or of `EVERY_ORGANIZATION`.
+
+        Commits durably on leaving, rolls back on an exception. One at a time: keep it short.
 
         Raises DatabaseError where the database fails (disk full, locked), not for a broken constraint.
         """
@@ -43,7 +45,7 @@ class Database:
                 yield transaction
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, organization_id: str) -> AsyncIterator[AsyncConnection]:
         """A consistent view; waits for no writer. Writing raises DatabaseError."""
         with _failures():
             async with self._reader.connect() as transaction:

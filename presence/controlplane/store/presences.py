@@ -99,20 +99,37 @@ async def add(transaction: AsyncConnection, organization_id: str, presence_id: s
 
 
 async def replace_key(
-    transaction: AsyncConnection, presence_id: str, key_id: str, key_hash: str, now: int, expires_at: int
+    transaction: AsyncConnection,
+    organization_id: str,
+    presence_id: str,
+    key_id: str,
+    key_hash: str,
+    now: int,
+    expires_at: int,
 ) -> None:
     """The one key of a presence: whatever was there before is gone."""
-    await add_key(transaction, presence_id, key_id, key_hash, now, expires_at)
+    await add_key(transaction, organization_id, presence_id, key_id, key_hash, now, expires_at)
     await retire_keys(transaction, presence_id, key_id)
 
 
 async def add_key(
-    transaction: AsyncConnection, presence_id: str, key_id: str, key_hash: str, now: int, expires_at: int
+    transaction: AsyncConnection,
+    organization_id: str,
+    presence_id: str,
+    key_id: str,
+    key_hash: str,
+    now: int,
+    expires_at: int,
 ) -> None:
     """One more key of a presence."""
     await transaction.execute(
         insert(presence_key).values(
-            id=key_id, presence_id=presence_id, hash=key_hash, created_at=now, expires_at=expires_at
+            id=key_id,
+            organization_id=organization_id,
+            presence_id=presence_id,
+            hash=key_hash,
+            created_at=now,
+            expires_at=expires_at,
         )
     )
 
@@ -128,7 +145,7 @@ async def find_key(transaction: AsyncConnection, key_id: str) -> tuple[Peer, str
     """Whose key that is, and its hash."""
     query = (
         select(presence.c.organization_id, presence.c.id, presence_key.c.expires_at, presence_key.c.hash)
-        .join_from(presence_key, presence)
+        .join_from(presence_key, presence, presence_key.c.presence_id == presence.c.id)
         .where(presence_key.c.id == key_id)
     )
     row = (await transaction.execute(query)).first()
@@ -152,7 +169,7 @@ async def runs(transaction: AsyncConnection, presence_id: str, instance_id: str)
     return Runs(run, host, json.loads(former), conflict_at, tuple(json.loads(conflict_hosts)))
 
 
-async def greet(transaction: AsyncConnection, presence_id: str, hello: Hello, runs: Runs, now: int) -> None:
+async def greet(transaction: AsyncConnection, peer: Peer, hello: Hello, runs: Runs, now: int) -> None:
     """Notes an instance's new session."""
     facts = {
         "epoch": hello.epoch,
@@ -165,7 +182,9 @@ async def greet(transaction: AsyncConnection, presence_id: str, hello: Hello, ru
         "conflict_at": runs.conflict_at,
         "conflict_hosts": json.dumps(runs.conflict_hosts),
     }
-    statement = upsert(instance).values(presence_id=presence_id, instance_id=hello.instance, **facts)
+    statement = upsert(instance).values(
+        presence_id=peer.presence_id, organization_id=peer.organization_id, instance_id=hello.instance, **facts
+    )
     await transaction.execute(
         statement.on_conflict_do_update(index_elements=["presence_id", "instance_id"], set_=facts)
     )

@@ -14,12 +14,14 @@ from presence.domain.events import EventType
 class Webhook:
     """A webhook at organization level (`asset_group_id` is None) or of one asset group.
 
-    `uri` and `body` are templates. `paused_at` and `paused_reason`: both or none.
+    `uri` and `body` are templates; `host` is where the URI points, host and port. `authorization` is
+    sealed. `paused_at` and `paused_reason`: both or none.
     """
 
     id: str
     presence_id: str
     uri: str
+    host: str
     method: str
     body: str | None
     content_type: str | None
@@ -29,6 +31,7 @@ class Webhook:
     asset_group_id: str | None
     max_age_seconds: int
     created_at: int
+    authorization: str | None = None
     paused_at: int | None = None
     paused_reason: str | None = None
 

@@ -3,6 +3,7 @@
 from sqlalchemy import text
 
 from presence.clock import SystemClock
+from presence.controlplane.access import EVERY_ORGANIZATION
 from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
@@ -49,5 +50,5 @@ async def test_a_full_disk(settings: ControlPlaneSettings, administrator: InitRe
 
 async def limit_pages(database: Database, pages: int) -> None:
     """SQLite's own limit answers as a full disk does; it is never below what is used already."""
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await transaction.execute(text(f"PRAGMA max_page_count = {pages}"))

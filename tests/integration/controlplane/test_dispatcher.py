@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from presence.clock import SystemClock
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
@@ -38,7 +38,7 @@ PRESENCE = str(uuid4())
 @pytest.fixture
 async def database(settings: ControlPlaneSettings, administrator: InitResult) -> AsyncIterator[Database]:
     async with open_database(settings.database) as database:
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await presences.add(transaction, administrator.organization_id, PRESENCE, "office", 0)
             event = Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0)
             await events.add(transaction, administrator.organization_id, event)
@@ -94,13 +94,13 @@ async def queued(database: Database, peer: Peer, count: int, host: str = "x:80")
         )
         for id_ in ids
     ]
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await deliveries.add(transaction, peer.organization_id, rows)
     return ids
 
 
 async def states(database: Database, peer: Peer, ids: list[str]) -> dict[str, tuple[DeliveryState, str | None]]:
-    async with database.read() as transaction:
+    async with database.read(EVERY_ORGANIZATION) as transaction:
         found = await deliveries.standings(transaction, peer, ids)
     return {id_: (standing.state, standing.instance_id) for id_, standing in found.items()}
 
@@ -155,7 +155,7 @@ async def test_a_batch_that_comes_too_late_keeps_no_other_from_being_said(
 async def test_what_was_dispatched_and_never_said_is_queued_again(database: Database, peer: Peer) -> None:
     connections, connection = Connections(), ready(peer)
     ids = await queued(database, peer, 2)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await queue.dispatch(transaction, peer, connection.instance_id, ids, 1)
     with connections.opened(connection):
         async with dispatching(database, connections):

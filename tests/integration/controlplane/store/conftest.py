@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from presence.controlplane.access import EVERY_ORGANIZATION
 from presence.controlplane.settings import Store
 from presence.controlplane.store import accounts, events
 from presence.controlplane.store.engine import Database, open_database
@@ -17,7 +18,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     store = Store(url=f"sqlite:///{tmp_path}/x.db")
     migrate(store)
     async with open_database(store) as database:
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await accounts.add_organization(transaction, "o", "acme", 0)
             await events.add(transaction, "o", Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0))
         yield database

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.store import deliveries
 from presence.controlplane.store.deliveries import NewDelivery
 from presence.controlplane.store.engine import Database
@@ -22,6 +22,6 @@ async def queued(
         )
         for id_ in ids
     ]  # fmt: skip
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await deliveries.add(transaction, "o", rows)
     return ids

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.settings import Store
 from presence.controlplane.store import accounts, deliveries, delivery_log, queue
 from presence.controlplane.store.chunks import CHUNK
@@ -28,7 +28,7 @@ async def test_every_pair_of_states(database: Database) -> None:
     """A change happens exactly where the table of the domain allows it."""
     (id_,) = await queued(database, 1)
     for source, target in product(DeliveryState, DeliveryState):
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(update(delivery).values(state=source))
             changed = await transaction.execute(change(target).where(delivery.c.id == id_))
             found = (await transaction.execute(select(delivery.c.state))).scalar_one()
@@ -45,7 +45,7 @@ def test_a_change_that_the_table_does_not_know_is_a_defect() -> None:
 async def test_a_state_that_does_not_exist_is_refused_by_the_schema(database: Database) -> None:
     await queued(database, 1)
     with pytest.raises(DBAPIError, match="CHECK"):
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(update(delivery).values(state="lost"))
 
 
@@ -54,7 +54,7 @@ async def test_many_reports_in_one_transaction(database: Database) -> None:
     settled = [Settled(id_, FinalState.SUCCEEDED, "delivered", 1, "[]", 7) for id_ in ids[:3]]
     settled += [Settled(id_, FinalState.FAILED, "too_old", 9, "[]", 8) for id_ in ids[3:]]
     late = [Settled(ids[0], FinalState.FAILED, "late", 9, "[]", 9), settled[0]]
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await deliveries.settle(transaction, PEER, "i", settled)
         await deliveries.settle(transaction, PEER, "i", late)
         standings = await deliveries.standings(transaction, PEER, ids)
@@ -64,7 +64,7 @@ async def test_many_reports_in_one_transaction(database: Database) -> None:
 async def test_more_ids_than_one_statement_takes(database: Database) -> None:
     ids = await queued(database, 4)
     many = [*ids[:2], *(str(uuid4()) for _ in range(2 * CHUNK)), *ids[2:]]
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         connection = (await transaction.get_raw_connection()).driver_connection
         assert connection is not None
         connection._conn.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, CHUNK + 100)
@@ -83,7 +83,7 @@ async def test_more_ids_than_one_statement_takes(database: Database) -> None:
 async def test_another_organization_sees_and_changes_nothing(database: Database) -> None:
     ids = await queued(database, 1)
     stranger = Peer("other", "p", "k", 0)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await deliveries.accept(transaction, stranger, "i", ids, 1)
         assert await deliveries.standings(transaction, stranger, ids) == {}
         assert await delivery_log.page(transaction, "other", 10, 0) == []
@@ -95,24 +95,24 @@ async def test_no_update_is_lost(database: Database) -> None:
     """The driver's default loses most of them: it begins a transaction only when it writes."""
 
     async def increment() -> None:
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             value = (await transaction.execute(select(organization.c.created_at))).scalar_one()
             await transaction.execute(update(organization).values(created_at=value + 1))
 
     await asyncio.gather(*(increment() for _ in range(50)))
-    async with database.read() as transaction:
+    async with database.read(EVERY_ORGANIZATION) as transaction:
         assert (await transaction.execute(select(organization.c.created_at))).scalar_one() == 50
 
 
 async def test_what_fails_is_rolled_back(database: Database) -> None:
     async def fail() -> None:
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await accounts.add_organization(transaction, "o2", "second", 0)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await fail()
-    async with database.read() as transaction:
+    async with database.read(EVERY_ORGANIZATION) as transaction:
         assert await accounts.organization_named(transaction, "second") is None
 
 
@@ -120,7 +120,7 @@ async def test_a_cancelled_transaction_frees_the_writer(database: Database) -> N
     started = asyncio.Event()
 
     async def hang() -> None:
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await accounts.add_organization(transaction, "o2", "second", 0)
             started.set()
             await asyncio.Event().wait()
@@ -130,18 +130,18 @@ async def test_a_cancelled_transaction_frees_the_writer(database: Database) -> N
     hanging.cancel()
     with pytest.raises(asyncio.CancelledError):
         await hanging
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await accounts.add_organization(transaction, "o3", "second", 0)
 
 
 async def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(DatabaseError, match="readonly"):
-        async with database.read() as transaction:
+        async with database.read(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(insert(organization).values(id="x", name="x", created_at=0))
 
 
 async def test_commits_are_durable(database: Database) -> None:
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         assert (await transaction.execute(text("PRAGMA synchronous"))).scalar() == 2
         assert (await transaction.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
         assert (await transaction.execute(text("PRAGMA foreign_keys"))).scalar() == 1

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.store import deliveries, holds, presences, queue, sweep, webhooks
 from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.engine import Database
@@ -47,7 +47,7 @@ RELEASED = {**HELD, "state": "accepted", "reason": None, "released_attempts": 1}
 
 async def test_only_what_its_instance_has_accepted_becomes_held(database: Database) -> None:
     (id_,) = await queued(database, 1)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await holds.hold(transaction, PEER, "i", [waiting(id_)])
         assert (await row(transaction, id_))["state"] == "queued"
         await deliveries.accept(transaction, PEER, "i", [id_], 1)
@@ -60,7 +60,7 @@ async def test_only_what_its_instance_has_accepted_becomes_held(database: Databa
 
 async def test_a_decision_counts_for_the_attempts_it_was_made_about(database: Database) -> None:
     (id_,) = await queued(database, 1)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [id_])
         await holds.release(transaction, "o", id_, said=False)
         assert await row(transaction, id_) == RELEASED
@@ -72,7 +72,7 @@ async def test_a_decision_counts_for_the_attempts_it_was_made_about(database: Da
 
 async def test_stating_it_leaves_it_held(database: Database) -> None:
     (id_,) = await queued(database, 1)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [id_])
         for instance_id in ("i", "other"):
             await deliveries.accept(transaction, PEER, instance_id, [id_], 2)
@@ -83,7 +83,7 @@ async def test_stating_it_leaves_it_held(database: Database) -> None:
 
 async def test_what_no_instance_has_becomes_accepted_by_who_states_it(database: Database) -> None:
     paused, lost = await queued(database, 2)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [lost])
         await holds.disown(transaction, PEER, "i", [lost])
         assert await row(transaction, lost) == {**HELD, "instance_id": None}
@@ -97,7 +97,7 @@ async def test_what_no_instance_has_becomes_accepted_by_who_states_it(database: 
 
 async def test_a_journal_that_is_lost_takes_the_decision_with_it(database: Database) -> None:
     (id_,) = await queued(database, 1)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [id_])
         await holds.release(transaction, "o", id_, said=False)
         assert await deliveries.had_by(transaction, PEER, "i") == {id_}
@@ -116,7 +116,7 @@ async def known(transaction: AsyncConnection) -> None:
 async def test_what_is_taken_over_is_queued_or_held_as_its_webhook_says(database: Database) -> None:
     (on_its_way,), (fire,) = await queued(database, 1), await queued(database, 1)
     (hold,) = await queued(database, 1, on_unknown="hold")
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await known(transaction)
         assert await sweep.owners(transaction, ["p"]) == []
         await queue.dispatch(transaction, PEER, "i", [on_its_way], 1)
@@ -140,7 +140,7 @@ async def takeovers(transaction: AsyncConnection, ids: list[str]) -> list[int]:
 
 async def test_what_was_decided_and_not_heard_needs_no_second_decision(database: Database) -> None:
     undecided, unheard, heard, asked_again = await queued(database, 4, on_unknown="hold")
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await known(transaction)
         await held(transaction, [undecided])
         assert await sweep.owners(transaction, ["p"]) == []
@@ -160,7 +160,7 @@ async def test_what_was_decided_and_not_heard_needs_no_second_decision(database:
 
 async def test_only_what_waits_for_a_decision_can_be_decided(database: Database) -> None:
     asked, plain, paused = await queued(database, 3)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [asked])
         await deliveries.accept(transaction, PEER, "i", [plain], 1)
         await holds.hold_queued(transaction, PEER, ["w"])
@@ -176,7 +176,7 @@ async def test_only_what_waits_for_a_decision_can_be_decided(database: Database)
 
 async def test_what_nobody_has_is_queued_when_it_is_released(database: Database) -> None:
     (id_,) = await queued(database, 1)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [id_])
         await holds.disown(transaction, PEER, "other", [id_])
         assert await row(transaction, id_) == HELD
@@ -187,7 +187,7 @@ async def test_what_nobody_has_is_queued_when_it_is_released(database: Database)
 
 async def test_many_are_held_and_lost_in_one_transaction(database: Database) -> None:
     ids = await queued(database, 20)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, ids)
         await holds.disown(transaction, PEER, "i", [*ids, *(str(uuid4()) for _ in range(2 * CHUNK))])
         for id_ in ids:
@@ -196,7 +196,7 @@ async def test_many_are_held_and_lost_in_one_transaction(database: Database) -> 
 
 async def test_queued_and_held_expire_and_nothing_else(database: Database) -> None:
     fresh, asked, accepted = await queued(database, 3)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [asked])
         await deliveries.accept(transaction, PEER, "i", [accepted], 1)
         assert not await sweep.has_expired(transaction, 99)
@@ -208,7 +208,7 @@ async def test_queued_and_held_expire_and_nothing_else(database: Database) -> No
 
 async def test_only_deliveries_of_the_webhook_are_queued_again(database: Database) -> None:
     paused, asked, other = await queued(database, 3)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await held(transaction, [asked])
         await transaction.execute(update(delivery).where(delivery.c.id == other).values(webhook_id="other"))
         assert await holds.hold_queued(transaction, PEER, ["w", "other"]) == 2
@@ -221,7 +221,7 @@ async def test_only_deliveries_of_the_webhook_are_queued_again(database: Databas
 
 
 async def test_a_webhook_is_paused_once_and_says_why(database: Database) -> None:
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await presences.add(transaction, "o", "p", "office", 0)
         await webhooks.add(transaction, "o", HOOK)
         assert await webhooks.pause(transaction, "other", ["w"], "gone", 7) == []
@@ -234,7 +234,7 @@ async def test_a_webhook_is_paused_once_and_says_why(database: Database) -> None
         await webhooks.resume(transaction, "o", "w")
         assert await webhooks.find(transaction, "o", "w") == HOOK
     with pytest.raises(DBAPIError, match="CHECK"):
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(update(webhook).values(paused_at=7))
 
 
@@ -242,5 +242,5 @@ async def test_a_webhook_is_paused_once_and_says_why(database: Database) -> None
 async def test_a_method_or_choice_that_does_not_exist_is_refused_by_the_schema(database: Database, column: str) -> None:
     await queued(database, 1)
     with pytest.raises(DBAPIError, match="CHECK"):
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(update(delivery).values({column: "other"}))

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Select, insert, text, update
 
-from presence.controlplane.access import Peer
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.store import deliveries, queue, sweep
 from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.engine import Database
@@ -21,7 +21,7 @@ async def test_hosts_with_something_queued_are_found_in_order(database: Database
     for host in ("b:80", "a:80", "c:443"):
         await queued(database, 3, host=host)
     (only,) = await queued(database, 1, host="gone:80")
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await deliveries.accept(transaction, PEER, "i", [only], 1)
         assert await queue.hosts(transaction, "p") == ["a:80", "b:80", "c:443"]
         assert await queue.hosts(transaction, "other") == []
@@ -31,7 +31,7 @@ async def test_the_oldest_of_a_host_come_first(database: Database) -> None:
     late = await queued(database, 2, created_at=5)
     early = await queued(database, 2, created_at=3)
     await queued(database, 2, host="other:80")
-    async with database.read() as transaction:
+    async with database.read(EVERY_ORGANIZATION) as transaction:
         found = await queue.oldest(transaction, "p", "x:80", 50, 3)
         assert [row.id for row in found] == [*early, late[0]]
         assert {(row.host, row.suspect, row.paused) for row in found} == {("x:80", False, False)}
@@ -41,7 +41,7 @@ async def test_the_oldest_of_a_host_come_first(database: Database) -> None:
 
 async def test_suspects_are_apart(database: Database) -> None:
     plain, suspect = await queued(database, 2)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await transaction.execute(update(delivery).where(delivery.c.id == suspect).values(protocol_closes=1))
         assert [row.id for row in await queue.oldest(transaction, "p", "x:80", 50, 9)] == [plain]
         (found,) = await queue.suspects(transaction, "p", 50, 9)
@@ -51,7 +51,7 @@ async def test_suspects_are_apart(database: Database) -> None:
 
 async def test_a_stranger_dispatches_nothing(database: Database) -> None:
     ids = await queued(database, 1)
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await queue.dispatch(transaction, Peer("other", "p", "k", 0), "i", ids, 1)
         await queue.dispatch(transaction, Peer("o", "other", "k", 0), "i", ids, 1)
         assert (await deliveries.standings(transaction, PEER, ids))[ids[0]].state is DeliveryState.QUEUED
@@ -66,7 +66,7 @@ async def test_a_stranger_dispatches_nothing(database: Database) -> None:
     ],
 )
 async def test_the_plan_uses_the_index_made_for_it(database: Database, statement: Select, index: str) -> None:  # type: ignore[type-arg]
-    async with database.read() as transaction:
+    async with database.read(EVERY_ORGANIZATION) as transaction:
         compiled = statement.compile(transaction.sync_connection)
         names = compiled.positiontup or []
         values = tuple({"now": 1, "limit": 10, "presence_id": "p", "host": "x"}.get(name, "queued") for name in names)
@@ -85,7 +85,7 @@ async def test_a_long_queue_of_one_host_costs_the_others_nothing(database: Datab
         "state": "queued", "created_at": 0, "expires_at": 100,
     }  # fmt: skip
     for _ in range(MANY // 10_000):
-        async with database.write() as transaction:
+        async with database.write(EVERY_ORGANIZATION) as transaction:
             rows = [{**row, "id": str(uuid4()), "host": "big:80"} for _ in range(10_000)]
             await transaction.execute(insert(delivery), rows)
     others = [await queued(database, 10, host=f"host-{number}:80") for number in range(10)]
@@ -96,7 +96,7 @@ async def test_a_long_queue_of_one_host_costs_the_others_nothing(database: Datab
         steps += 100
         return 0
 
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         await transaction.execute(text("SELECT 1"))
         connection = (await transaction.get_raw_connection()).driver_connection
         assert connection is not None
@@ -115,14 +115,14 @@ async def test_a_long_queue_of_one_host_costs_the_others_nothing(database: Datab
 async def test_more_presences_than_one_statement_takes(database: Database) -> None:
     await queued(database, 1)
     many = [str(number) for number in range(3 * CHUNK)]
-    async with database.write() as transaction:
+    async with database.write(EVERY_ORGANIZATION) as transaction:
         assert await sweep.presences_with_due(transaction, many, 1) == set()
         assert await sweep.owners(transaction, many) == []
         assert await sweep.dispatched(transaction, many) == []
 
 
 async def test_what_an_instance_owns_is_found_by_its_index(database: Database) -> None:
-    async with database.read() as transaction:
+    async with database.read(EVERY_ORGANIZATION) as transaction:
         query = str(OWNED.compile(transaction.sync_connection))
         plan = await transaction.exec_driver_sql(
             f"EXPLAIN QUERY PLAN SELECT id FROM delivery WHERE {query} AND presence_id = ? AND instance_id = ?",
