@@ -1,37 +1,41 @@
 """Loads settings: a TOML file, overridden by environment variables. Both programs use it.
 
-Every fault becomes one ConfigurationError whose lines say where (file and line, or variable), which key,
-and what is wrong. Values are never printed: one of them may be a secret.
+All faults together become one ConfigurationError. Each of its lines says where (file and line, or variable), which
+key, what is wrong, and an example of what is right. Values are never printed: one of them may be a secret.
 """
 
 import json
 import os
 import re
 import tomllib
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from presence.errors import ConfigurationError
+from presence.setting_places import (
+    Keys,
+    Place,
+    depth,
+    item_of,
+    line_of,
+    locate,
+    name_of,
+    table_of,
+    variable_of,
+    variables,
+    variables_of_section,
+)
 
 S = TypeVar("S", bound=BaseSettings)
 
-_PLAIN = re.compile(r"[\w!#$%&'*+.^`|~-]*")
-
-
-class _Place(NamedTuple):
-    """Where a fault is: the keys that lead there, the table that holds the last named one, and that one's field."""
-
-    keys: tuple[str | int, ...]
-    table: type[BaseModel]
-    field: FieldInfo | None
+MASK = "**********"
+DEFAULT = "default"
+_USERINFO = re.compile(r"(?<=://)[^/@]*(?=@)")
 
 
 class Section(BaseModel):
@@ -40,15 +44,83 @@ class Section(BaseModel):
     model_config = {"frozen": True, "extra": "forbid", "hide_input_in_errors": True, "allow_inf_nan": False}
 
 
+class Setting(NamedTuple):
+    """One effective setting: a JSON value with its secrets masked, and where it comes from."""
+
+    key: str
+    value: Any
+    source: str
+
+
 def load(model: type[S], *, prefix: str, config: Path | None, default: Path, foreign: tuple[str, ...] = ()) -> S:
     """The settings from `config`, else `<prefix>CONFIG`, else the default file if it exists, and the environment.
 
     `foreign` are prefixes of variables that belong to another program. Raises ConfigurationError.
     """
+    file = settings_file(prefix, config, default)
+    unusable = _unusable_variables(model, prefix, foreign)
+    faults = list(unusable.values())
+    table: dict[str, Any] = {}
+    try:
+        table = _read(file) if file else {}
+    except ConfigurationError as error:
+        faults.append(str(error))
+        file = None
+    try:
+        settings = _validated(model, prefix, table, unusable)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        faults += [_explain(fault, model, file, prefix) for fault in found]
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return settings
+
+
+def settings_file(prefix: str, config: Path | None, default: Path) -> Path | None:
+    """The file that `load` reads, if any."""
     named = config or (Path(os.environ[f"{prefix}CONFIG"]) if os.environ.get(f"{prefix}CONFIG") else None)
-    file = named or (default if default.exists() else None)
+    return named or (default if default.exists() else None)
+
+
+def effective(settings: BaseSettings, *, prefix: str, config: Path | None, default: Path) -> Iterator[Setting]:
+    """What `load` gave, key by key in the order of the model, and the source of each."""
+    file = settings_file(prefix, config, default)
     table = _read(file) if file else {}
-    _refuse_unknown_variables(model, prefix, foreign)
+    for section, value in settings.model_dump(mode="json").items():
+        rows: Iterable[tuple[Keys, Any]]
+        if isinstance(value, dict):
+            rows = [((section, key), single) for key, single in value.items()]
+        else:
+            rows = [((section, at, key), single) for at, item in enumerate(value) for key, single in item.items()]
+        for keys, single in rows:
+            yield Setting(name_of(keys), _masked(single), source_of(keys, table, file, prefix))
+
+
+def source_of(keys: Keys, table: dict[str, Any], file: Path | None, prefix: str) -> str:
+    """The variable, or file and line, that sets the key; else `DEFAULT`. `table`: what the file holds."""
+    single = (prefix + "__".join(map(str, keys[:2]))).upper()
+    whole = f"{prefix}{keys[0]}".upper()
+    for name in (single, whole):
+        if name in os.environ and (name == single or depth(json.loads(os.environ[name]), keys[1:]) == len(keys) - 1):
+            return name
+    return f"{file}:{line_of(file, keys)}" if file and depth(table, keys) == len(keys) else DEFAULT
+
+
+def _masked(value: Any) -> Any:
+    """What a URL has as user, password or query is a secret wherever it stands."""
+    match value:
+        case str() if "://" in value:
+            address, mark, _ = value.partition("?")
+            return _USERINFO.sub(MASK, address) + (f"{mark}{MASK}" if mark else "")
+        case list():
+            return [_masked(item) for item in value]
+        case _:
+            return value
+
+
+def _validated(model: type[S], prefix: str, table: dict[str, Any], unusable: Iterable[str]) -> S:
+    """The settings of the file's table and the usable variables. Raises ValidationError."""
+    ignored = {name.lower() for name in unusable}
 
     class Loaded(model):  # type: ignore[valid-type,misc]
         model_config = SettingsConfigDict(
@@ -60,28 +132,16 @@ def load(model: type[S], *, prefix: str, config: Path | None, default: Path, for
             cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             # `init_settings` carries the file's table; the environment precedes it, key by key.
-            return sources["env_settings"], sources["init_settings"]
+            environment = sources["env_settings"]
+            assert isinstance(environment, EnvSettingsSource)
+            environment.env_vars = {
+                name: value for name, value in environment.env_vars.items() if name.lower() not in ignored
+            }
+            return environment, sources["init_settings"]
 
-    try:
-        settings = Loaded(**table)
-    except ValidationError as error:
-        lines = [_explain(fault, model, file, prefix) for fault in error.errors(include_input=False, include_url=False)]
-        raise ConfigurationError("\n".join(lines)) from None
-    except SettingsError:
-        raise ConfigurationError(_explain_json(model, prefix)) from None
+    settings = Loaded(**table)
     assert isinstance(settings, model)
     return settings
-
-
-def variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
-    """The names of all environment variables that set something, and whether each takes JSON."""
-    for name, field in model.model_fields.items():
-        section = _table(field.annotation)
-        if section is not None:
-            yield f"{prefix}{name}".upper(), True
-            yield from variables(section, f"{prefix}{name}__".upper())
-        else:
-            yield f"{prefix}{name}".upper(), _item(field.annotation) is not None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -95,27 +155,65 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: not TOML: {error}") from None
 
 
-def _refuse_unknown_variables(model: type[BaseModel], prefix: str, foreign: tuple[str, ...]) -> None:
-    known = {f"{prefix}CONFIG", *(name for name, _ in variables(model, prefix))}
-    for name in sorted(os.environ):
-        if name.startswith(prefix) and not name.startswith(foreign or ("\0",)) and name.upper() not in known:
-            sections = {
-                f"{prefix}{key}".upper() for key, field in model.model_fields.items() if _table(field.annotation)
-            }
-            raise ConfigurationError(f"{name}: no such setting; known are {', '.join(sorted(known - sections))}")
+def _unusable_variables(model: type[BaseModel], prefix: str, foreign: tuple[str, ...]) -> dict[str, str]:
+    """The variables that set nothing, or are not the JSON that they must be, and the line that says so."""
+    takes_json = dict(variables(model, prefix))
+    ours = [name for name in sorted(os.environ) if name.startswith(prefix)]
+    faults = {}
+    for name in ours:
+        if name.startswith(foreign or ("\0",)) or name == f"{prefix}CONFIG":
+            continue
+        if name.upper() not in takes_json:
+            faults[name] = f"{name}: no such setting{_instead(name, _single_variables(model, prefix))}"
+        elif takes_json[name.upper()] and not _is_json(os.environ[name]):
+            faults[name] = _explain_json(name, model, prefix)
+    return faults
+
+
+def _single_variables(model: type[BaseModel], prefix: str) -> list[str]:
+    """All but those of whole sections, in order."""
+    sections = {f"{prefix}{key}".upper() for key, field in model.model_fields.items() if table_of(field.annotation)}
+    return sorted({f"{prefix}CONFIG", *(name for name, _ in variables(model, prefix))} - sections)
+
+
+def _instead(wrong: str, known: list[str]) -> str:
+    """What else may have been meant; all that there is where nothing is like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(wrong, known, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _explain_json(name: str, model: type[BaseModel], prefix: str) -> str:
+    field = model.model_fields.get(name.removeprefix(prefix).lower())
+    if field is not None and table_of(item_of(field.annotation)) is not None:
+        return f'{name}: not JSON; write a list of tables as [{{"key": "value"}}]'
+    return f'{name}: not JSON; write a list as ["first", "second"], or set single keys'
 
 
 def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, prefix: str) -> str:
     """One line: where, which key, what is wrong, what is right."""
-    place = _locate(fault["loc"], model)
-    where = _variable(place.keys, prefix) or (f"{file}:{_line_of(file, place.keys)}" if file else "settings")
+    place = locate(fault["loc"], model)
+    where = variable_of(place.keys, prefix)
+    if where is None and len(place.keys) == 1:
+        where = variables_of_section(str(place.keys[0]), prefix)
+    where = where or (f"{file}:{line_of(file, place.keys)}" if file else "settings")
     what = fault["msg"].removeprefix("Value error, ")
     match fault["type"]:
         case "extra_forbidden":
-            return f"{where}: {_name(place.keys)}: no such setting; known are {', '.join(place.table.model_fields)}"
+            wrong, known = str(place.keys[-1]), list(place.table.model_fields)
+            return f"{where}: {name_of(place.keys)}: no such setting{_instead(wrong, known)}"
         case "missing":
             what = "is missing"
-        case "tuple_type" if place.field is not None and _table(_item(place.field.annotation)) is not None:
+        case "tuple_type" if place.field is not None and table_of(item_of(place.field.annotation)) is not None:
             what = f"not a list of tables; begin each of them with [[{place.keys[-1]}]]"
         case "tuple_type":
             what = 'not a list; write it as ["first", "second"]'
@@ -123,110 +221,15 @@ def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, pre
             what = "the list is empty; give at least one"
         case "dict_type" | "model_type":
             what = "not a table; write it as { key = value }"
-    return f"{where}: {_name(place.keys)}: {what}{_example(place)}"
+    return f"{where}: {name_of(place.keys)}: {what}{_example(place)}"
 
 
-def _locate(location: Sequence[str | int], model: type[BaseModel]) -> _Place:
-    """The place of a fault, without the steps that exist only in the validation (branches of a union, `[key]`)."""
-    keys: list[str | int] = []
-    table: type[BaseModel] = model
-    field: FieldInfo | None = None
-    annotation: object = model
-    for step in location:
-        if (inner := _table(annotation)) is not None:
-            table, field = inner, inner.model_fields.get(str(step))
-            annotation = field.annotation if field else None
-        elif (item := _item(annotation)) is not None:
-            annotation = item
-        else:
-            break
-        keys.append(step)
-    return _Place(tuple(keys), table, field)
-
-
-def _table(annotation: object) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def _item(annotation: object) -> object:
-    """The type of what a list or a dictionary of that type holds; None for anything else."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (tuple, list):
-        return arguments[0]
-    return arguments[1] if origin is dict else None
-
-
-def _name(keys: Sequence[str | int]) -> str:
-    """`section.key`, `tables[1].key`. What cannot be a key is cut off: it may be a value in the wrong place."""
-    name = ""
-    for key in keys:
-        match key:
-            case int():
-                name += f"[{key}]"
-            case str():
-                plain = _PLAIN.match(key)
-                shown = plain[0] if plain else ""
-                name += f".{shown}" if shown == key else f".{shown}..."
-    return name.removeprefix(".")
-
-
-def _variable(keys: Sequence[str | int], prefix: str) -> str | None:
-    """The variable that sets the key, or those that set something in its section, where there are any."""
-    names = [str(key) for key in keys[:2]]
-    for length in range(len(names), 0, -1):
-        name = (prefix + "__".join(names[:length])).upper()
-        if name in os.environ:
-            return name
-    section = f"{prefix}{names[0]}__".upper()
-    return ", ".join(sorted(name for name in os.environ if name.startswith(section))) if len(names) == 1 else None
-
-
-def _example(place: _Place) -> str:
+def _example(place: Place) -> str:
     """A right value: the field's example, else its default."""
-    if place.field is None or _table(place.field.annotation) is not None:
+    if place.field is None or table_of(place.field.annotation) is not None:
         return ""
     key = next(str(key) for key in reversed(place.keys) if str(key) in place.table.model_fields)
     value = place.field.examples[0] if place.field.examples else place.field.default
     if isinstance(value, bool):
         return f"; for example {key} = {str(value).lower()}"
     return f"; for example {key} = {json.dumps(value)}" if isinstance(value, str | int | float) else ""
-
-
-def _line_of(file: Path, keys: Sequence[str | int]) -> int:
-    """The line where the statement begins that sets the key, else that of its table, else 1.
-
-    TOML itself is asked how far the file leads with so many lines, so that no way to write a key is misread.
-    """
-    lines = file.read_text(encoding="utf-8").split("\n")
-    wanted = _depth(tomllib.loads("\n".join(lines)), keys)
-
-    def leads_there(count: int) -> bool:
-        for whole in range(count, len(lines)):  # to the end of the statement
-            with suppress(tomllib.TOMLDecodeError):
-                return _depth(tomllib.loads("\n".join(lines[:whole])), keys) >= wanted
-        return True
-
-    return bisect_left(range(1, len(lines)), True, key=leads_there) + 1
-
-
-def _depth(tables: Any, keys: Sequence[str | int]) -> int:
-    """How many of the keys lead somewhere."""
-    for depth, key in enumerate(keys):
-        try:
-            tables = tables[key]
-        except (LookupError, TypeError):
-            return depth
-    return len(keys)
-
-
-def _explain_json(model: type[BaseModel], prefix: str) -> str:
-    for name, takes_json in variables(model, prefix):
-        if takes_json and name in os.environ:
-            try:
-                json.loads(os.environ[name])
-            except ValueError:
-                field = model.model_fields.get(name.removeprefix(prefix).lower())
-                if field is not None and _table(_item(field.annotation)) is not None:
-                    return f'{name}: not JSON; write a list of tables as [{{"key": "value"}}]'
-                return f'{name}: not JSON; write a list as ["first", "second"], or set single keys'
-    return f'one of the variables {prefix}... is not JSON; write a list as ["first", "second"]'

@@ -9,12 +9,14 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line. 78 is that of BSD's sysexits.h."""
+    """Exit codes of the command line; 69, 77 and 78 as in BSD's sysexits.h, 69 and 77 of one-shot commands only."""
 
     SUCCESS = 0
     FAILED = 1
     USAGE = 2
     REFUSED = 3
+    UNREACHABLE = 69
+    KEY_REFUSED = 77
     CONFIGURATION = 78
 
 
@@ -43,6 +45,18 @@ class ConfigurationError(PresenceError):
     """A setting, a settings file or an environment variable cannot be used."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class Unreachable(PresenceError):
+    """The control plane cannot be reached, or what is reached is none."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class KeyRefused(PresenceError):
+    """The control plane does not accept the key, or the token that it is asked for with."""
+
+    exit_code = ExitCode.KEY_REFUSED
 
 
 class JournalError(PresenceError):

@@ -12,6 +12,8 @@ def test_exit_codes() -> None:
         "FAILED": 1,
         "USAGE": 2,
         "REFUSED": 3,
+        "UNREACHABLE": 69,
+        "KEY_REFUSED": 77,
         "CONFIGURATION": 78,
     }
 
@@ -36,6 +38,8 @@ def test_close_codes() -> None:
     [
         ("PresenceError", ExitCode.FAILED),
         ("ConfigurationError", ExitCode.CONFIGURATION),
+        ("Unreachable", ExitCode.UNREACHABLE),
+        ("KeyRefused", ExitCode.KEY_REFUSED),
         ("JournalError", ExitCode.FAILED),
         ("DatabaseError", ExitCode.CONFIGURATION),
         ("ProtocolViolation", ExitCode.FAILED),

@@ -48,7 +48,7 @@ def test_the_file_named_by_the_environment(file: Path, monkeypatch: pytest.Monke
         ("[server\n", ["not TOML", "line 1"]),
         ("[server]\n\nport = 'SECRET'\n", [":3: ", "server.port", "integer", "for example port = 8480"]),
         ("[server]\nport = 70000\n", [":2: ", "65535"]),
-        ("[server]\nprot = 1\n", [":2: ", "server.prot: no such setting", "host, port, public_url"]),
+        ("[server]\nprot = 1\n", [":2: ", "server.prot: no such setting", "did you mean port?"]),
         ("[sever]\nport = 1\n", [":1: ", "sever: no such setting", "server"]),
         ("server = 1\n", [":1: ", "server"]),
         ('[database]\nurl = "postgresql://u:SECRET@h/d"\n', [":2: ", "database.url", "later version", "sqlite:////"]),
@@ -75,7 +75,7 @@ def test_errors_in_the_file(file: Path, text: str, says: list[str]) -> None:
     ("name", "value", "says"),
     [
         ("PRESENCE_CP_SERVER__PORT", "SECRET", "PRESENCE_CP_SERVER__PORT: server.port"),
-        ("PRESENCE_CP_SERVER__PROT", "1", "PRESENCE_CP_SERVER__PROT: no such setting; known are PRESENCE_CP_AUTH__KEY"),
+        ("PRESENCE_CP_SERVER__PROT", "1", "PRESENCE_CP_SERVER__PROT: no such setting; did you mean PRESENCE_CP_SERVER__PORT?"),
         ("PRESENCE_CP_SERVER", "SECRET", "PRESENCE_CP_SERVER: not JSON"),
         ("PRESENCE_CP_CONFIG", "/nowhere.toml", "/nowhere.toml: there is no such file"),
     ],
