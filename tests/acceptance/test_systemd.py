@@ -1,6 +1,7 @@
 """The service's unit as systemd reads it, and the agent's side of systemd's notification protocol."""
 
 import asyncio
+import re
 import shutil
 import socket
 import subprocess
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from presence.agent.settings import Delivery
+from presence.agent.settings import CREDENTIAL, Delivery
 from presence.errors import ExitCode
 from tests.support.control_plane import ScriptedControlPlane
 from tests.support.processes import Program, agent_env
 
-UNIT = Path(__file__).parents[2] / "systemd" / "presence.service"
-EXPOSURE = 20
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+AGENT, CONTROL_PLANE = SYSTEMD / "presence.service", SYSTEMD / "presence-control-plane.service"
+UNITS = (AGENT, CONTROL_PLANE)
+EXPOSURE = 15
 """Tenths: `systemd-analyze security` calls anything below 5.0 good; a container reaches about 1.0."""
+
+of_both = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,29 +31,69 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+def values(unit: Path, key: str) -> list[str]:
+    """What the unit sets this key to, line by line."""
+    return [line.removeprefix(f"{key}=") for line in unit.read_text().splitlines() if line.startswith(f"{key}=")]
+
+
+def program(unit: Path) -> str:
+    (start,) = values(unit, "ExecStart")
+    return start.split()[0]
+
+
+@of_both
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path, unit: Path) -> None:
     """In a root of its own, where the program is installed as the unit's head says. A warning is a fault, too."""
     shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
-    program = tmp_path / "opt/presence/bin/presence"
-    program.parent.mkdir(parents=True)
-    program.touch(mode=0o755)
-    installed = tmp_path / "etc/systemd/system" / UNIT.name
+    for executable in (program(unit), "/bin/kill"):
+        there = tmp_path / executable.lstrip("/")
+        there.parent.mkdir(parents=True)
+        there.touch(mode=0o755)
+    installed = tmp_path / "etc/systemd/system" / unit.name
     installed.parent.mkdir(parents=True)
-    shutil.copy(UNIT, installed)
-    verified = analyze("verify", f"--root={tmp_path}", UNIT.name)
+    shutil.copy(unit, installed)
+    verified = analyze("verify", f"--root={tmp_path}", unit.name)
     assert (verified.stdout, verified.returncode) == ("", 0)
 
 
-def test_the_unit_exposes_little() -> None:
-    rated = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", UNIT)
+@of_both
+def test_the_unit_exposes_little(unit: Path) -> None:
+    rated = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", unit)
     assert rated.returncode == 0, rated.stdout
 
 
-def test_the_unit_knows_the_programs_figures() -> None:
-    unit = UNIT.read_text().splitlines()
-    assert f"RestartPreventExitStatus={ExitCode.CONFIGURATION.value}" in unit
-    (stop,) = (line.removeprefix("TimeoutStopSec=") for line in unit if line.startswith("TimeoutStopSec="))
+@of_both
+def test_the_unit_knows_the_exit_code_that_a_restart_does_not_mend(unit: Path) -> None:
+    assert values(unit, "RestartPreventExitStatus") == [str(ExitCode.CONFIGURATION.value)]
+    assert values(unit, "Restart") == ["always"]
+    assert values(unit, "StartLimitIntervalSec") == ["0"]
+
+
+def test_the_unit_leaves_the_agent_its_grace_period() -> None:
+    (stop,) = values(AGENT, "TimeoutStopSec")
     assert Delivery().grace < float(stop.removesuffix("s")) <= Delivery().grace + 15
+
+
+def test_the_unit_brings_the_key_under_the_name_that_the_agent_looks_for() -> None:
+    (key,) = values(AGENT, "AssertPathExists")
+    assert values(AGENT, "LoadCredential") == [f"{CREDENTIAL}:{key}"]
+
+
+@of_both
+def test_the_units_user_is_made_by_the_file_beside_it(unit: Path) -> None:
+    (user,) = values(unit, "User")
+    entries = (SYSTEMD / "sysusers.d" / f"{unit.stem}.conf").read_text().splitlines()
+    (made,) = (entry.split()[:3] for entry in entries if not entry.startswith("#"))
+    assert made == ["u", user, "-"]
+
+
+@of_both
+def test_the_head_of_the_unit_installs_what_the_unit_starts(unit: Path) -> None:
+    """Its paths are this tree's and the unit's own. `python -m tests.boot` follows it for real."""
+    head = unit.read_text().partition("[Unit]")[0]
+    for name in re.findall(r"(?<= )(?:config|systemd)/[\w./-]+", head):
+        assert (SYSTEMD.parent / name).exists(), name
+    assert f"python3 -m venv {Path(program(unit)).parents[1]} " in head
 
 
 class Supervisor:

@@ -1,0 +1,231 @@
+"""What is done to the service, in this order, each from where the one before left it; and what must be so then."""
+
+from collections.abc import Callable
+
+from tests.boot.container import Failed, until
+from tests.boot.site import ADDRESS, AGENT, CONTROL_PLANE, KEY, PORT, RECEIVER, SETTINGS, Site
+
+Scenario = Callable[[Site, int], str]
+"""Takes the site and a number of deliveries; says what was seen, or raises Failed."""
+
+STATE = "/var/lib/presence"
+
+
+def check(is_so: object, what: str) -> None:
+    if not is_so:
+        raise Failed(what)
+
+
+def install(site: Site, count: int) -> str:
+    """Enabled, not started, and a start without a key says why it fails."""
+    run = site.container
+    run("dpkg", "--install", site.packages[0])
+    check(run("systemctl", "is-enabled", AGENT) == "enabled", "the unit is not enabled")
+    check(not site.is_active(), "the agent runs without a key")
+    said = run("systemctl", "start", AGENT, code=1)
+    check("Assertion failed" in said, f"a start without a key says: {said}")
+    check(KEY in run("systemctl", "status", AGENT, code=3), "the status does not name the key's file")
+    run("presence", "--version")
+    return "installed, enabled, not started; 'systemctl start' without a key fails and the status names the file"
+
+
+def deliver(site: Site, count: int) -> str:
+    """From the control plane through the agent to a receiver, without any privilege."""
+    run = site.container
+    site.enrol()
+    run("systemctl", "start", AGENT)
+    site.online()
+    repeats = site.delivered(site.fire(count))
+    check(site.container.shown(AGENT, "NRestarts") == "0", "it was restarted")
+    lines = run("cat", f"/proc/{site.main_pid()}/status").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    check(status["CapEff"].strip("0") == "" and status["CapBnd"].strip("0") == "", "it has capabilities")
+    check(status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", "it may gain privileges or call anything")
+    user = run("id", "-u", "presence")
+    check(status["Uid"].split() == [user] * 4, "it does not run as its own user")
+    check(run("stat", "-c", "%U %a", STATE) == "presence 700", "others may look at its state")
+    exposure = run("systemd-analyze", "security", AGENT).splitlines()[-1].split(":")[1].split()[0]
+    check(float(exposure) <= 1.5, f"its exposure is {exposure}")
+    allowed = f"no capability, own user, system calls filtered, live exposure {exposure}"
+    return f"{count} delivered, {repeats} repeated; {allowed}"
+
+
+def sigkill(site: Site, count: int) -> str:
+    """Killed while it works, again and again: started again, nothing lost."""
+    made = {}
+    before = int(site.container.shown(AGENT, "NRestarts"))
+    kills = 3
+    for _ in range(kills):
+        made |= site.fire(count // kills)
+        pid = site.main_pid()
+        site.container("systemctl", "kill", "--signal=KILL", AGENT)
+        until(lambda pid=pid: True if site.is_active() and site.main_pid() not in ("0", pid) else None, "the restart")  # type: ignore[misc]
+    repeats = site.delivered(made)
+    restarts = int(site.container.shown(AGENT, "NRestarts")) - before
+    check(restarts == kills, f"{restarts} restarts after {kills} kills")
+    return f"{kills} kills, {restarts} restarts; {len(made)} delivered, {repeats} repeated, none lost"
+
+
+def watchdog(site: Site, count: int) -> str:
+    """It hangs, as SIGSTOP makes it: systemd notices, ends it, and starts it again."""
+    run, seconds = site.container, 3
+    drop_in = run.path(f"/etc/systemd/system/{AGENT}.d/watchdog.conf")
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text(f"[Service]\nWatchdogSec={seconds}\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", AGENT)
+    until(site.is_active, "the restart")
+    before, pid = int(run.shown(AGENT, "NRestarts")), site.main_pid()
+    made = site.fire(count)
+    site.delivered(made)
+    check(site.main_pid() == pid, "the watchdog ended an agent that works")
+    run("kill", "-STOP", pid)
+    made = site.fire(count)
+    until(lambda: True if int(run.shown(AGENT, "NRestarts")) > before else None, "the watchdog")
+    check("Watchdog timeout" in run.log_of(AGENT), "it was not the watchdog that ended it")
+    repeats = site.delivered(made)
+    drop_in.unlink()
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", AGENT)
+    return f"stopped with SIGSTOP: ended after WatchdogSec={seconds}, restarted; {count} delivered, {repeats} repeated"
+
+
+def reload(site: Site, count: int) -> str:
+    """New settings reach the running agent; settings that cannot be used change nothing."""
+    run = site.container
+    until(site.is_active, "the agent")
+    pid = site.main_pid()
+    denied = f'deny = ["{ADDRESS}:{PORT}"]'
+    site.set("[egress]", denied)
+    _reload(site)
+    site.ended(site.fire(1), "refused")
+    site.unset(denied)
+    site.set("[egress]", 'deny = "not a list"')
+    run("sh", "-c", f"systemctl reload {AGENT} || true")
+    until(lambda: True if "not a list" in run.log_of(AGENT) else None, "a word about the bad file")
+    site.ended(site.fire(1), "refused")
+    site.unset('deny = "not a list"')
+    _reload(site)
+    site.delivered(site.fire(count))
+    check(site.main_pid() == pid, "it was another process")
+    return (
+        "a new rule refused the next delivery; a bad file changed nothing; the rule withdrawn, delivered; one process"
+    )
+
+
+def _reload(site: Site) -> None:
+    before = sum(line.get("event", "").startswith("reload") for line in site.lines())
+    site.container("systemctl", "reload", AGENT)
+    reloads = lambda: sum(line.get("event", "").startswith("reload") for line in site.lines())  # noqa: E731
+    until(lambda: True if reloads() > before else None, "a word about the reload")
+
+
+def poweroff(site: Site, count: int) -> str:
+    """The host goes down while the agent's journal is full, and comes back."""
+    run = site.container
+    full = ("max_deliveries = 100", "max_remembered = 100000")
+    for line in full:
+        site.set("[journal]", line)
+    run("systemctl", "restart", AGENT)
+    run("systemctl", "stop", RECEIVER)
+    made = site.fire(max(count, 150))
+    # A fifth of the journal's 100 places is for any one host.
+    until(lambda: True if site.count(made)["accepted"] >= 20 else None, "a full journal")
+    waiting = site.count(made)
+    run.poweroff()
+    run.boot()
+    site.log_in()
+    repeats = site.delivered(made)
+    for line in full:
+        site.unset(line)
+    run("systemctl", "restart", AGENT)
+    shown = ", ".join(f"{number} {state}" for state, number in sorted(waiting.items()))
+    return f"powered off with {shown}; after the boot all {len(made)} delivered, {repeats} repeated"
+
+
+def disk(site: Site, count: int) -> str:
+    """The journal's file system is full for a while."""
+    run = site.container
+    run("systemctl", "stop", AGENT)
+    run("mount", "-t", "tmpfs", "-o", "size=4m,mode=0700,uid=presence,gid=presence", "tmpfs", STATE)
+    run("systemctl", "start", AGENT)
+    connections = site.connections()
+    site.delivered(site.fire(1))
+    run("sh", "-c", f"head -c 8m /dev/zero >{STATE}/fill || true")
+    pid = site.main_pid()
+    made = site.fire(count)
+    until(lambda: True if _says_full(site) else None, "a word about the full disk")
+    check(site.count(made)["succeeded"] < len(made), "nothing was refused by a full disk")
+    run("rm", f"{STATE}/fill")
+    repeats = site.delivered(made)
+    check(site.main_pid() == pid and connections <= site.connections(), "it did not go on by itself")
+    run("systemctl", "stop", AGENT)
+    run("umount", STATE)
+    run("systemctl", "start", AGENT)
+    return f"full, then freed: {count} delivered by the same process, {repeats} repeated"
+
+
+def _says_full(site: Site) -> bool:
+    return any("full" in str(line) for line in site.lines())
+
+
+def upgrade(site: Site, count: int) -> str:
+    """A newer package while deliveries come: settings and journal stay, the daemon is restarted, nothing is lost."""
+    run = site.container
+    run("systemctl", "start", AGENT)
+    site.set("[delivery]", "grace = 15.0")
+    pid, settings = site.main_pid(), run.path(SETTINGS).read_text()
+    made = site.fire(count)
+    run("apt-get", "install", "--yes", "--quiet", "--no-download", site.packages[1])
+    made |= site.fire(count)
+    check(run("dpkg-query", "-W", "-f=${Version}", "presence-agent").endswith("-2"), "it is the older version")
+    check(run.path(SETTINGS).read_text() == settings, "the settings were changed")
+    check(site.is_active() and site.main_pid() != pid, "the agent was not restarted")
+    repeats = site.delivered(made)
+    return f"settings kept, restarted; {len(made)} delivered, {repeats} repeated, none lost"
+
+
+def stop(site: Site, count: int) -> str:
+    """`systemctl stop` ends it within the grace period, cleanly."""
+    site.container("systemctl", "stop", AGENT)
+    result, code = (site.container.shown(AGENT, name) for name in ("Result", "ExecMainStatus"))
+    check((result, code) == ("success", "0"), f"its result is {result}, its exit code {code}")
+    return "stopped with exit code 0"
+
+
+def remove(site: Site, count: int) -> str:
+    """Removed, its settings, key and journal stay, and serve the next installation; purged, nothing stays."""
+    run = site.container
+    run("systemctl", "start", AGENT)
+    run("dpkg", "--remove", "presence-agent")
+    check(not site.is_active(), "it still runs")
+    for kept in (SETTINGS, KEY, f"{STATE}/journal.db"):
+        check(run.path(kept).exists(), f"{kept} is gone")
+    made = site.fire(count)
+    run("dpkg", "--install", site.packages[1])
+    check(site.is_active(), "with a key at hand the agent was not started")
+    site.delivered(made)
+    run("dpkg", "--purge", "presence-agent")
+    for gone in (SETTINGS, KEY, STATE, "/opt/presence", "/usr/bin/presence", "/run/presence"):
+        check(not run.path(gone).exists(), f"{gone} is still there")
+    run("getent", "passwd", "presence", code=2)
+    units = run("systemctl", "list-unit-files", "--no-legend", AGENT, code=1)
+    check(units == "", f"systemd still knows the unit: {units}")
+    check(site.is_active(CONTROL_PLANE), "the control plane went with it")
+    return "removed: settings, key and journal kept and used again; purged: unit, state, key and user gone"
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "install": install,
+    "deliver": deliver,
+    "sigkill": sigkill,
+    "watchdog": watchdog,
+    "reload": reload,
+    "poweroff": poweroff,
+    "disk": disk,
+    "upgrade": upgrade,
+    "stop": stop,
+    "remove": remove,
+}
+ALWAYS = ("install", "deliver")
+"""Every other scenario begins where these have left the site."""
