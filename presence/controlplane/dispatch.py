@@ -17,7 +17,7 @@ from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.fairness import assign, in_turn, shares
 from presence.controlplane.leases import Leases
-from presence.controlplane.store import deliveries, holds, queue, sweep
+from presence.controlplane.store import cancellation, deliveries, holds, queue, sweep
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.queue import Due
 from presence.domain.webhook import Method, OnUnknown
@@ -111,6 +111,7 @@ class Dispatcher:
         async with self._database.write(EVERY_ORGANIZATION) as transaction:
             if not self._is_abandoned(presence_id, instance_id):
                 return  # It came back while this waited for its turn.
+            await cancellation.end_of_instance(transaction, presence_id, instance_id, self._clock.wall())
             taken = await sweep.take_over(transaction, presence_id, instance_id)
         _log.warning(
             "lease ended: deliveries go to another instance, or are held as their webhooks say;"

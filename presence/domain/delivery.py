@@ -16,7 +16,7 @@ In the control plane::
       | +-- Busy, session ---+                        |
       |     lost                                      |
       +---- lease ended and another instance ready ---+
-    queued <-> held;  queued | held --> expired | cancelled;  accepted --> cancelling --> final
+    queued <-> held;  queued | held --> expired | cancelled;  dispatched | accepted --> cancelling --> final
     accepted <-> held        (the outcome is unknown and a person decides; the instance still has it, so that
                               no other one is given it when a lease ends)
 
@@ -83,7 +83,7 @@ _ENDS = frozenset(_D(final.value) for final in FinalState)
 DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     _D.QUEUED: frozenset({_D.DISPATCHED, _D.HELD, _D.ACCEPTED}) | _ENDS,
     _D.HELD: frozenset({_D.QUEUED, _D.ACCEPTED}) | _ENDS,
-    _D.DISPATCHED: frozenset({_D.QUEUED, _D.ACCEPTED}) | _ENDS,
+    _D.DISPATCHED: frozenset({_D.QUEUED, _D.ACCEPTED, _D.CANCELLING}) | _ENDS,
     _D.ACCEPTED: frozenset({_D.QUEUED, _D.HELD, _D.CANCELLING}) | _ENDS,
     _D.CANCELLING: _ENDS,
     **{end: frozenset() for end in _ENDS},

@@ -19,7 +19,7 @@ from presence.controlplane.leases import Leases
 from presence.controlplane.runs import follow
 from presence.controlplane.services import reports
 from presence.controlplane.services.reports import attempt_log
-from presence.controlplane.store import deliveries, holds, presences, sweep
+from presence.controlplane.store import cancellation, deliveries, holds, presences, sweep
 from presence.controlplane.store.deliveries import Standing
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.holds import Waiting
@@ -107,6 +107,7 @@ class Sessions:
                 answers += await _cancels(transaction, peer, instance_id, had)
             answers += await self._hold(transaction, peer, instance_id, held, now)
             await deliveries.requeue_dispatched(transaction, peer, instance_id, [message.id for message in busy])
+            await cancellation.confirm(transaction, peer, instance_id, [message.id for message in busy], now)
             full = [message.id for message in busy if message.reason == "host_full"]
             hosts = await deliveries.hosts_of(transaction, peer, full)
             in_vain = await reports.settle(transaction, peer, instance_id, ended, now)
@@ -156,6 +157,8 @@ class Sessions:
                 "the agent lost accepted deliveries (is its journal gone?); they are queued again, if not held",
                 count=len(lost), presence=peer.presence_id, instance=instance_id,
             )  # fmt: skip
+        cancelling = await cancellation.awaited(transaction, peer, instance_id)
+        await cancellation.confirm(transaction, peer, instance_id, cancelling - connection.holding, now)
         await deliveries.accept(transaction, peer, instance_id, other, now)
         await deliveries.requeue_dispatched(transaction, peer, instance_id)
         cancels = await _cancels(transaction, peer, instance_id, other)

@@ -115,10 +115,10 @@ async def accept(transaction: AsyncConnection, peer: Peer, instance_id: str, ids
 
 
 async def had_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str, ids: Collection[str]) -> list[str]:
-    """Those that the instance has although another instance owns them now or they have ended."""
+    """Those that the instance has although another instance owns them now, or they have ended or are to end."""
     query = select(delivery.c.id).where(
         of(peer),
-        or_(delivery.c.state.in_(_FINAL), delivery.c.instance_id != instance_id),
+        or_(delivery.c.state.in_((*_FINAL, _D.CANCELLING)), delivery.c.instance_id != instance_id),
     )
     return [
         id_
@@ -130,7 +130,7 @@ async def had_in_vain(transaction: AsyncConnection, peer: Peer, instance_id: str
 async def had_by(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:
     """Those that the instance should have in its journal: accepted, or held by it for a person's decision."""
     query = select(delivery.c.id).where(
-        of(peer), OWNED, delivery.c.instance_id == instance_id, delivery.c.state != _D.DISPATCHED
+        of(peer), OWNED, delivery.c.instance_id == instance_id, delivery.c.state.in_([_D.ACCEPTED, _D.HELD])
     )
     return set((await transaction.execute(query)).scalars())
 

@@ -43,6 +43,7 @@ async def requeue_all_dispatched(transaction: AsyncConnection) -> int:
 async def expire(transaction: AsyncConnection, now: int) -> int:
     """Ends what was queued or held for too long, in every organization. Gives how many there were.
 
+    What was being cancelled then, and its agent has not told how it ended, is cancelled.
     The instance that holds one ends it, too, by the same age; if it does not, it is told to when it next states it.
     """
     changed = await transaction.execute(
@@ -50,7 +51,10 @@ async def expire(transaction: AsyncConnection, now: int) -> int:
         .where(WAITING, delivery.c.expires_at <= now)
         .values(reason=Reason.TOO_OLD, settled_at=now)
     )
-    return changed.rowcount
+    cancelled = await transaction.execute(
+        change(_D.CANCELLED, _D.CANCELLING).where(WAITING, delivery.c.expires_at <= now).values(settled_at=now)
+    )
+    return changed.rowcount + cancelled.rowcount
 
 
 async def has_expired(transaction: AsyncConnection, now: int) -> bool:

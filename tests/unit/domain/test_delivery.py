@@ -28,7 +28,7 @@ DELIVERY_PICTURE = {
     "queued": {"dispatched", "held", "accepted", *FINAL},
     # `accepted`: a person decided, and the instance that asked still has it
     "held": {"queued", "accepted", *FINAL},
-    "dispatched": {"queued", "accepted", *FINAL},
+    "dispatched": {"queued", "accepted", "cancelling", *FINAL},
     "accepted": {"queued", "held", "cancelling", *FINAL},
     "cancelling": FINAL,
 }

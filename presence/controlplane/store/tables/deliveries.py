@@ -103,8 +103,8 @@ SUSPECT = delivery.c.protocol_closes > literal_column("0")
 """Deliveries under suspicion are few and looked for at every claim."""
 OWNED = _listed_literally("dispatched", "accepted", "held", "cancelling")
 """Those that an instance may have, few beside those that have ended."""
-WAITING = _listed_literally("queued", "held")
-"""Those that expire."""
+WAITING = _listed_literally("queued", "held", "cancelling")
+"""Those that time ends."""
 UNFINISHED = _listed_literally("queued", "held", "dispatched", "accepted", "cancelling")
 
 

@@ -260,8 +260,8 @@ def upgrade() -> None:
         "delivery",
         ["expires_at"],
         unique=False,
-        sqlite_where=sa.text("state IN ('queued', 'held')"),
-        postgresql_where=sa.text("state IN ('queued', 'held')"),
+        sqlite_where=sa.text("state IN ('queued', 'held', 'cancelling')"),
+        postgresql_where=sa.text("state IN ('queued', 'held', 'cancelling')"),
     )
     op.create_table(
         "enrollment",
@@ -614,8 +614,8 @@ def downgrade() -> None:
     op.drop_index(
         "ix_delivery_waiting",
         table_name="delivery",
-        sqlite_where=sa.text("state IN ('queued', 'held')"),
-        postgresql_where=sa.text("state IN ('queued', 'held')"),
+        sqlite_where=sa.text("state IN ('queued', 'held', 'cancelling')"),
+        postgresql_where=sa.text("state IN ('queued', 'held', 'cancelling')"),
     )
     op.drop_index(
         "ix_delivery_unfinished",
