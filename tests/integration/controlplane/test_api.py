@@ -130,7 +130,7 @@ WEBHOOK_FAULTS: list[tuple[dict[str, object], str, str]] = [
     ({"ContentType": "json"}, "INVALID_INPUT", "ContentType: the content type is not a media type"),
     ({"ContentType": "a/b\r\nX-Evil: 1"}, "INVALID_INPUT", "ContentType: the content type is not a media type"),
     ({"ContentType": "a/" + "b" * 255}, "INVALID_INPUT", "256"),
-    ({"AuthorizationHeader": "Basic x"}, "FEATURE_IS_DISABLED_FOR_YOUR_ORG", "stores no secrets"),
+    ({"AuthorizationHeader": "Basic x"}, "INVALID_INPUT", "stores no secrets"),
     ({"AuthorizationHeader": "x" * 4097}, "INVALID_INPUT", "4096"),
     ({"OnUnknown": "Drop"}, "INVALID_INPUT", "'Fire' or 'Hold'"),
     ({"Global": "yes"}, "INVALID_INPUT", "boolean"),

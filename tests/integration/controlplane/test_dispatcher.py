@@ -16,9 +16,7 @@ from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.leases import Leases
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store import deliveries, events, presences, queue, sweep
-from presence.controlplane.store.deliveries import NewDelivery
 from presence.controlplane.store.engine import Database, open_database
-from presence.controlplane.store.events import Event
 from presence.domain.delivery import DeliveryState
 from presence.errors import CloseCode, DatabaseError
 from presence.protocol.codec import encode
@@ -31,6 +29,7 @@ from presence.protocol.messages import (
     Stated,
     Welcome,
 )
+from tests.integration.controlplane.store.rows import EVENT, new_delivery
 
 PRESENCE = str(uuid4())
 
@@ -40,8 +39,7 @@ async def database(settings: ControlPlaneSettings, administrator: InitResult) ->
     async with open_database(settings.database) as database:
         async with database.write(EVERY_ORGANIZATION) as transaction:
             await presences.add(transaction, administrator.organization_id, PRESENCE, "office", 0)
-            event = Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0)
-            await events.add(transaction, administrator.organization_id, event)
+            await events.add(transaction, administrator.organization_id, EVENT)
         yield database
 
 
@@ -76,22 +74,7 @@ async def queued(database: Database, peer: Peer, count: int, host: str = "x:80")
     ids = sorted(str(uuid4()) for _ in range(count))
     now, hook = SystemClock().wall(), str(uuid4())
     rows = [
-        NewDelivery(
-            id_,
-            hook,
-            PRESENCE,
-            "e",
-            "ScanExecutionCompleted",
-            "x",
-            "http://x/",
-            host,
-            "GET",
-            None,
-            None,
-            "fire",
-            created_at=now,
-            expires_at=now + 60_000,
-        )
+        new_delivery(id_, webhook_id=hook, presence_id=PRESENCE, host=host, created_at=now, expires_at=now + 60_000)
         for id_ in ids
     ]
     async with database.write(EVERY_ORGANIZATION) as transaction:

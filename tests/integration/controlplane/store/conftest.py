@@ -9,8 +9,8 @@ from presence.controlplane.access import EVERY_ORGANIZATION
 from presence.controlplane.settings import Store
 from presence.controlplane.store import accounts, events
 from presence.controlplane.store.engine import Database, open_database
-from presence.controlplane.store.events import Event
 from presence.controlplane.store.migrations import migrate
+from tests.integration.controlplane.store.rows import EVENT
 
 
 @pytest.fixture
@@ -20,5 +20,5 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     async with open_database(store) as database:
         async with database.write(EVERY_ORGANIZATION) as transaction:
             await accounts.add_organization(transaction, "o", "acme", 0)
-            await events.add(transaction, "o", Event("e", "s", "1", "ScanExecutionCompleted", "x", 0, 0))
+            await events.add(transaction, "o", EVENT)
         yield database

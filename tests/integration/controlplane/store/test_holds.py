@@ -16,10 +16,7 @@ from presence.controlplane.store.engine import Database
 from presence.controlplane.store.holds import WEBHOOK_PAUSED, Waiting
 from presence.controlplane.store.sweep import TakeOver
 from presence.controlplane.store.tables import delivery, instance, webhook
-from presence.controlplane.store.webhooks import Webhook
-from tests.integration.controlplane.store.rows import PEER, queued
-
-HOOK = Webhook("w", "p", "http://x/", "GET", None, None, "hold", "ScanExecutionCompleted", True, None, 60, 0)
+from tests.integration.controlplane.store.rows import HOOK, PEER, queued
 
 
 def waiting(delivery_id: str, attempts: int = 1) -> Waiting:
@@ -109,7 +106,15 @@ async def test_a_journal_that_is_lost_takes_the_decision_with_it(database: Datab
 async def known(transaction: AsyncConnection) -> None:
     """The presence `p` and its instance `i`."""
     await presences.add(transaction, "o", "p", "office", 0)
-    facts = {"epoch": 1, "run": "r", "host": "", "agent_version": "", "platform": "", "connected_at": 0}
+    facts = {
+        "organization_id": "o",
+        "epoch": 1,
+        "run": "r",
+        "host": "",
+        "connected_at": 0,
+        "agent_version": "",
+        "platform": "",
+    }
     await transaction.execute(insert(instance).values(presence_id="p", instance_id="i", **facts))
 
 
