@@ -93,6 +93,29 @@ class Principal:
         """Whether it may make somebody a member of these groups."""
         return self.enters_all_groups or asset_group_ids <= self.asset_group_ids
 
+    def assigns_role(self, capabilities: frozenset[Capability]) -> bool:
+        """Whether it may give users a role with these capabilities."""
+        return self.has(Capability.MANAGE_USERS) and self.may_grant(capabilities)
+
+    def sees_user(self, user_id: str, asset_group_ids: frozenset[str]) -> bool:
+        """Whether it may see a user who is a member of these groups: itself, and as a manager of users those it
+        shares a group with."""
+        if user_id == self.user_id:
+            return True
+        shares = self.enters_all_groups or not asset_group_ids.isdisjoint(self.asset_group_ids)
+        return self.has(Capability.MANAGE_USERS) and shares
+
+    def changes_user(self, capabilities: frozenset[Capability], asset_group_ids: frozenset[str]) -> bool:
+        """Whether it may change or delete a user with that role and these groups, and make one have them: nobody
+        who has more than itself, and nobody gets more. Asked of what the user has and of what it shall have."""
+        return self.assigns_role(capabilities) and self.may_admit(asset_group_ids)
+
+    def changes_role(self, capabilities: frozenset[Capability], holders_groups: frozenset[str]) -> bool:
+        """Whether it may create, change or delete a role with these capabilities, whose users are members of these
+        groups. Asked of what the role is and of what it shall be: it changes what all its users may do, and where
+        they may."""
+        return self.has(Capability.MANAGE_ROLES) and self.may_grant(capabilities) and self.may_admit(holders_groups)
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
