@@ -11,11 +11,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, ValidationInfo, field_validator
 
 from presence.configuration import Section
+from presence.domain.header import header_value_fault
 from presence.domain.rule import Rule, parse_rule
 from presence.domain.template import TemplateError, parse_template
-
-MAX_HEADER_VALUE = 8192
-"""Characters of one header value: more than common servers take."""
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _OURS = frozenset(
@@ -36,17 +34,6 @@ def parse_pattern(text: str) -> Rule:
             "only a host can be given here, with scheme and port if wanted: a name, *.name, an address or a network"
         )
     return rule
-
-
-def header_value_fault(value: str) -> str | None:
-    """Why the value cannot be sent in a header; None if it can. Never shows the value."""
-    if not value:
-        return "the value is empty"
-    if len(value) > MAX_HEADER_VALUE:
-        return f"the value has {len(value)} characters; at most {MAX_HEADER_VALUE} are allowed"
-    if not (value.isascii() and value.isprintable()):
-        return "the value must be one line of printable ASCII characters"
-    return "the value begins or ends with a blank" if value != value.strip() else None
 
 
 def _checked_host(text: str) -> str:

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from presence.agent.files import NamedFiles, basic
 from presence.agent.settings import AgentSettings, Delivery
-from presence.agent.target_settings import HeaderValue, Target, header_value_fault, proxy_address
+from presence.agent.target_settings import HeaderValue, Target, proxy_address
 from presence.domain.address import address_of
+from presence.domain.header import header_value_fault
 from presence.domain.rule import Rule
 
 REMEMBERED = 10_000
