@@ -43,6 +43,7 @@ class BoundedQueueHandler(QueueHandler):
 
 
 _listeners: list[QueueListener] = []
+_loggers: list[FilteringBoundLogger] = []
 
 
 def close(timeout: float = 2.0) -> bool:
@@ -60,7 +61,20 @@ def close(timeout: float = 2.0) -> bool:
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger that names its module as `logger`."""
-    return cast(FilteringBoundLogger, structlog.get_logger(name))
+    logger = cast(FilteringBoundLogger, structlog.get_logger(name))
+    _loggers.append(logger)
+    return logger
+
+
+def set_level(level: str) -> None:
+    """From now on lines of this level and above are written, by every logger that `get_logger` gave."""
+    logging.getLogger().setLevel(LEVELS[level])
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]))
+    for logger in _loggers:
+        # What it has remembered of its first use, its level included, is made anew at the next one.
+        vars(logger).pop("bind", None)
 
 
 def configure(level: str = "info", style: Format = "auto", stream: TextIO | None = None) -> None:

@@ -59,6 +59,7 @@ class Backlog:
         self._most_retries = places_for_retries(max_in_flight)
         self._limits = limits
         self._bucket = None if rate is None else TokenBucket(rate)
+        self._easing: tuple[TokenBucket, int] | None = None
         self._jitter = jitter
         self._retrying = 0
         self._order = 0
@@ -88,6 +89,22 @@ class Backlog:
         return {
             host.name: host.circuit for host in self._hosts.values() if host.circuit.state is not CircuitState.CLOSED
         }
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._started)
+
+    def ease(self, rate: float, now: int) -> None:
+        """What waits now starts at that rate per second at the most: for as long as all of it takes at that rate."""
+        self._easing = TokenBucket(rate), now + int(len(self._entries) * 1000 / rate)
+
+    def limit(self, limits: Callable[[str], HostLimits], rate: float | None) -> None:
+        """Other bounds from now on, for the hosts that are known, too; what is in flight goes on."""
+        self._limits = limits
+        self._bucket = None if rate is None else TokenBucket(rate)
+        for host in self._hosts.values():
+            host.limit(*limits(host.name))
+            self._wake(host, 0)
 
     def add(self, id: str, host: str, due_at: int, *, first: bool) -> None:
         """A delivery that waits for its attempt; `first`: it had none yet.
@@ -125,7 +142,7 @@ class Backlog:
         self._look_at_timers(now)
         rotation, retry_rotation = self._rotation, self._retry_rotation
         while len(self._started) < self._most:
-            if self._bucket is not None and self._bucket.wait(now):
+            if self._wait(now):
                 break
             if retry_rotation and self._retrying < self._most_retries:
                 host = retry_rotation.popitem(last=False)[0]
@@ -171,13 +188,22 @@ class Backlog:
         """How long until `take` may give something; None: not before `add` or `finished`."""
         if len(self._started) >= self._most:
             return None
-        wait = 0 if self._bucket is None else self._bucket.wait(now)
+        wait = self._wait(now)
         if self._rotation or (self._retry_rotation and self._retrying < self._most_retries):
             return wait
         timers = self._timers
         while timers and timers[0][2].at != timers[0][0]:
             heappop(timers)
         return max(wait, timers[0][0] - now) if timers else None
+
+    def _wait(self, now: int) -> int:
+        """How long until the rates over all hosts let one start."""
+        if self._easing is not None and self._easing[1] <= now:
+            self._easing = None
+        if self._bucket is None and self._easing is None:
+            return 0
+        buckets = (self._bucket, self._easing[0] if self._easing else None)
+        return max(bucket.wait(now) for bucket in buckets if bucket is not None)
 
     def _look_at_timers(self, now: int) -> None:
         timers, idle = self._timers, self._idle
@@ -206,6 +232,8 @@ class Backlog:
             self._retrying += 1
         if self._bucket is not None:
             self._bucket.take(now)
+        if self._easing is not None:
+            self._easing[0].take(now)
         return id
 
     def _place(self, host: Host, now: int) -> None:

@@ -38,6 +38,14 @@ class Host:
         self.gate = 0
         self.at = NEVER
 
+    def limit(self, max_in_flight: int, rate: float | None) -> None:
+        """Other bounds from now on. The gate opens: it is set anew when something starts or ends."""
+        self.most = max_in_flight
+        self.most_retries = places_for_retries(max_in_flight)
+        self.bucket = None if rate is None else TokenBucket(rate)
+        if self.circuit.state is CircuitState.CLOSED:
+            self.gate = NEVER if self.in_flight >= self.most else 0
+
     @property
     def waiting(self) -> int:
         return len(self.first) + len(self.retries) - len(self.gone)

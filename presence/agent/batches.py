@@ -1,6 +1,7 @@
 """A queue that is taken in batches: stages share one commit for what came together."""
 
 import asyncio
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,11 +28,16 @@ class Batches(Generic[T]):
         self._filled.clear()
         self._taken.set()
 
-    async def take(self, most: int) -> list[T]:
-        """Waits until there is something; then up to `most` of it, the oldest first."""
-        while not self._items:
-            self._filled.clear()
-            await self._filled.wait()
+    async def take(self, most: int, patience: float | None = None) -> list[T]:
+        """Waits until there is something; then up to `most` of it, the oldest first.
+
+        Nothing if nothing came within `patience` seconds; None: that is waited for without end.
+        """
+        with suppress(TimeoutError):
+            while not self._items:
+                self._filled.clear()
+                async with asyncio.timeout(patience):
+                    await self._filled.wait()
         taken, self._items = self._items[:most], self._items[most:]
         self._taken.set()
         return taken

@@ -107,6 +107,11 @@ class Commits:
                     return await self.submit(call, item)
             await self._outage.next_try()
 
+    async def answer(self) -> None:
+        """Returns when the thread has taken what was handed to it before. Raises JournalError."""
+        with contextlib.suppress(Unwritable):
+            await self.submit(_nothing, None)
+
     async def alone(self, call: Callable[[sqlite3.Connection], Result]) -> Result:
         """The call's result; it runs between two groups, outside of a transaction. Raises JournalError."""
         future: asyncio.Future[Result] = self._loop.create_future()

@@ -55,6 +55,11 @@ class Conversation:
         return self._session.state
 
     @property
+    def patience(self) -> float:
+        """Seconds until the control plane must have said something, or the conversation ends."""
+        return min(self._due.values()) - self._loop.time()
+
+    @property
     def greeted_ago(self) -> float:
         """Seconds since Hello was sent."""
         return self._loop.time() - self._greeted_at

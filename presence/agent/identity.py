@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from presence import __version__
 from presence.errors import JournalError
 from presence.protocol import VERSIONS
-from presence.protocol.messages import Hello
+from presence.protocol.messages import Hello, Paused
 
 JOURNAL_SECONDS = 10.0
 
@@ -18,6 +18,7 @@ class Identity:
     """`run` names this run of the program, `credit` bounds the deliveries that it takes ahead of their first attempt.
 
     `held`: the ids of all that is accepted and not acknowledged as reported, and which of them had no attempt.
+    `paused`: what each session is told of a local pause; None: there is none.
     """
 
     instance: str
@@ -26,6 +27,7 @@ class Identity:
     next_epoch: Callable[[], Awaitable[int]]
     meet: Callable[[int], Awaitable[None]]
     held: Callable[[], Awaitable[tuple[list[str], set[str]]]]
+    paused: Callable[[], Paused | None] = lambda: None
 
     async def hello(self) -> Hello:
         """The first message of a session, with a number of its own. Raises JournalError where there is none to have."""
@@ -51,7 +53,9 @@ class Listener:
     """Who is told of a session. `ready`: one has become ready.
 
     `reconciling`: True while the control plane looks at what is held, so that nothing of it may be attempted.
+    `changed`: the link's state is another one.
     """
 
     ready: Callable[[], None]
     reconciling: Callable[[bool], None]
+    changed: Callable[[], None] = lambda: None

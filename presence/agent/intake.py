@@ -6,6 +6,7 @@ from typing import Any
 from presence.agent.journal import Journal
 from presence.agent.link import Command, Link
 from presence.agent.outage import Unwritable
+from presence.agent.pulse import REST, Pulse
 from presence.agent.tally import Full
 from presence.domain.delivery import FinalState
 from presence.domain.outcome import Reason
@@ -16,6 +17,8 @@ from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Cance
 log = get_logger(__name__)
 
 BATCH = 500
+BATCH_SECONDS = 30.0
+"""Within so many a batch is taken, unless the disk takes nothing."""
 DRAINING_RETRY, FULL_RETRY, FAILED_RETRY, MEMORY_RETRY = 5_000, 30_000, 60_000, 300_000
 """Milliseconds after which the control plane may offer again what was not taken."""
 
@@ -26,8 +29,10 @@ class Intake:
     def __init__(self, link: Link, journal: Journal, deadline: int) -> None:
         self._link = link
         self._journal = journal
-        self._deadline = deadline
+        self.deadline = deadline
+        """The local limit of a delivery's age, in milliseconds."""
         self._draining = False
+        self.pulse = Pulse("intake")
 
     def drain(self) -> None:
         """Takes no more fires: they are answered Busy, so that another instance or a later start gets them."""
@@ -35,7 +40,8 @@ class Intake:
 
     async def run(self) -> None:
         while True:
-            batch = await self._link.inbox.take(BATCH)
+            self.pulse.promise(REST + BATCH_SECONDS)
+            batch = await self._link.inbox.take(BATCH, REST)
             await self._take(batch, self._link.sessions)
 
     async def _take(self, batch: list[Command], session: int) -> None:
@@ -61,7 +67,7 @@ class Intake:
             self._put_off(fires, session, "draining", DRAINING_RETRY)
             return
         try:
-            answers = await self._journal.accept(fires, self._deadline)
+            answers = await self._journal.accept(fires, self.deadline)
         except Unwritable:
             self._put_off(fires, session, "journal_failed", FAILED_RETRY)
             return
@@ -77,7 +83,7 @@ class Intake:
     async def _echo(self, canaries: list[Canary], session: int) -> None:
         """Answers only once the journal has shown that it can be written: that is what `online` means."""
         try:
-            await self._journal.accept([], self._deadline)
+            await self._journal.accept([], self.deadline)
         except Unwritable:
             log.debug("canary not answered")
             return

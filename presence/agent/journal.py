@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from presence.agent.backlog import Backlog
-from presence.agent.commits import Commits
+from presence.agent.commits import Call, Commits, Item, Result
 from presence.agent.entries import Claimed, LogEntry, Settled, Waiting, host_of
 from presence.agent.journal_file import SQL, explain, shrink
 from presence.agent.journal_time import JournalTime
@@ -56,6 +56,23 @@ class Journal:
         self._epoch: int
         self.instance, self._epoch = connection.execute(SQL["instance"]).fetchone()
         self._last_epoch = self._epoch
+        self.paused_until: int | None
+        """Until when nothing is to be attempted, in the journal's time, nor before it is None again: no pause."""
+        (self.paused_until,) = connection.execute(SQL["paused_until"]).fetchone()
+
+    @property
+    def is_paused(self) -> bool:
+        return self.paused_until is not None
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the last commit succeeded."""
+        return not self._outage.lasts
+
+    @property
+    def remembers(self) -> int:
+        """How many deliveries are remembered, those that have not ended included."""
+        return self._ledger.tally.rows
 
     @property
     def pause(self) -> float:
@@ -127,8 +144,8 @@ class Journal:
         await self._commits.insist(self._ledger.hold, {"seq": claimed.seq, "reason": reason, "entry": entry})
         self.settled.set()
 
-    async def release(self, delivery: str, attempts: int) -> bool:
-        """A held delivery with so many attempts is pending again; False if there is none."""
+    async def release(self, delivery: str, attempts: int | None) -> bool:
+        """A held delivery with so many attempts (None: whatever number) is pending again; False if there is none."""
         uri = await self._commits.insist(self._ledger.release, (delivery, attempts))
         if uri is None:
             return False
@@ -142,6 +159,20 @@ class Journal:
             self.backlog.discard(delivery)
         await self._commits.insist(self._ledger.cancel, deliveries)
         self.settled.set()
+
+    async def pause_until(self, until: int | None) -> None:
+        """Nothing is attempted before that time, which is kept; None: as before. Raises Unwritable."""
+        await self._commits.submit(self._ledger.pause_until, until)
+        self.paused_until = until
+        self.pending.set()
+
+    async def answer(self) -> None:
+        """Returns when the journal's thread has shown that it works, whether or not the disk takes anything."""
+        await self._commits.answer()
+
+    async def look(self, call: Call[Item, Result], item: Item) -> Result:
+        """What a call gives that only reads, such as those of `listing`."""
+        return await self._commits.read(call, item)
 
     async def tidy(self, retention: int) -> None:
         """Ends what became too old while it waited; erases and forgets what is old and done. Raises Unwritable.

@@ -56,6 +56,9 @@ CREATE INDEX delivery_held ON delivery (seq) WHERE reported_at IS NULL;
 CREATE INDEX delivery_detailed ON delivery (reported_at) WHERE reported_at IS NOT NULL AND uri IS NOT NULL;
 CREATE INDEX delivery_remembered ON delivery (forget_at) WHERE reported_at IS NOT NULL AND uri IS NULL;
 
+-- name: schema 2
+ALTER TABLE journal ADD COLUMN paused_until INTEGER;
+
 -- name: create
 INSERT INTO journal (one, instance, epoch, boot_id, elapsed, now) VALUES (1, ?, 0, ?, ?, 0);
 
@@ -64,6 +67,12 @@ SELECT instance, epoch FROM journal;
 
 -- name: time
 SELECT boot_id, elapsed, now, server_time, server_at FROM journal;
+
+-- name: paused_until
+SELECT paused_until FROM journal;
+
+-- name: pause_until
+UPDATE journal SET paused_until = ?;
 
 -- name: keep_time
 UPDATE journal SET boot_id = ?, elapsed = ?, now = ?, server_time = ?, server_at = ?;
@@ -149,6 +158,11 @@ RETURNING delivery.seq, cancelling;
 SELECT id, reason, attempts, log, settled_order FROM delivery
 WHERE state = 'held' AND settled_order > ? ORDER BY settled_order LIMIT ?;
 
+-- name: release_held
+UPDATE delivery SET state = 'pending', reason = NULL, settled_order = NULL, due_at = ?
+WHERE id = ? AND state = 'held'
+RETURNING uri;
+
 -- name: release
 UPDATE delivery SET state = 'pending', reason = NULL, settled_order = NULL, due_at = ?
 WHERE id = ? AND state = 'held' AND attempts = ?
@@ -178,6 +192,21 @@ SELECT * FROM delivery WHERE reported_at IS NULL;
 
 -- name: known
 SELECT state, reported_at FROM delivery WHERE id = ?;
+
+-- name: sums
+SELECT state, reason, count(*), min(accepted_at) FROM delivery WHERE reported_at IS NULL GROUP BY 1, 2;
+
+-- name: listed
+SELECT seq, id, state, reason, webhook_id, event, subject_id, uri, method, length(body), authorization IS NOT NULL,
+       cancelling, attempts, accepted_at, due_at, expires_at, settled_at, reported_at, log
+FROM delivery
+WHERE seq > :after AND (:all OR reported_at IS NULL) AND (:state IS NULL OR state = :state)
+ORDER BY seq LIMIT :most;
+
+-- name: shown
+SELECT seq, id, state, reason, webhook_id, event, subject_id, uri, method, length(body), authorization IS NOT NULL,
+       cancelling, attempts, accepted_at, due_at, expires_at, settled_at, reported_at, log
+FROM delivery WHERE id = ?;
 
 -- name: report_again
 UPDATE delivery SET reported_at = NULL, settled_order = ? WHERE id = ?;

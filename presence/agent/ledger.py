@@ -90,6 +90,11 @@ class Ledger:
         db.execute(SQL["reserve_epochs"], (max(epochs),))
         return epochs
 
+    def pause_until(self, db: sqlite3.Connection, asked: Sequence[int | None]) -> Sequence[int | None]:
+        """Until when nothing may be attempted; None: there is no pause."""
+        db.execute(SQL["pause_until"], (asked[-1],))
+        return asked
+
     def accept(self, db: sqlite3.Connection, batches: Sequence[tuple[Sequence[Fire], int]]) -> list[list[Full | Kept]]:
         self._time.keep(db)
         return [self._take(db, fires, deadline) if fires else [] for fires, deadline in batches]
@@ -194,11 +199,15 @@ class Ledger:
             self._end(db, seq, to, FinalState.CANCELLED, Reason.CANCELLED)
         return [row["seq"] not in cancelled for row in rows]
 
-    def release(self, db: sqlite3.Connection, asked: Sequence[tuple[str, int]]) -> list[str | None]:
+    def release(self, db: sqlite3.Connection, asked: Sequence[tuple[str, int | None]]) -> list[str | None]:
+        """The URI of each that was held, after so many attempts; None: after however many."""
         return [self._release(db, delivery, attempts) for delivery, attempts in asked]
 
-    def _release(self, db: sqlite3.Connection, delivery: str, attempts: int) -> str | None:
-        released = db.execute(SQL["release"], (self._now(), delivery, attempts)).fetchone()
+    def _release(self, db: sqlite3.Connection, delivery: str, attempts: int | None) -> str | None:
+        if attempts is None:
+            released = db.execute(SQL["release_held"], (self._now(), delivery)).fetchone()
+        else:
+            released = db.execute(SQL["release"], (self._now(), delivery, attempts)).fetchone()
         return released[0] if released is not None else None
 
     def cancel(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:

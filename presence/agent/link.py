@@ -17,11 +17,12 @@ from presence.agent.conversation import PATIENCE, Conversation, Heard, Patience
 from presence.agent.ends import EXPECTED, Cause, Failure, GoneAway, Leapt, Renewed, Retry, first
 from presence.agent.failures import classify
 from presence.agent.files import signatures
-from presence.agent.identity import Identity, Listener
+from presence.agent.identity import JOURNAL_SECONDS, Identity, Listener
 from presence.agent.keys import Key, Keys
 from presence.agent.link_state import Chronicle, LinkState, LinkStatus
 from presence.agent.names import Resolver
-from presence.agent.opening import Opening, Websocket, close
+from presence.agent.opening import OPENING_SECONDS, Opening, Websocket, close
+from presence.agent.pulse import Pulse
 from presence.agent.settings import ControlPlane
 from presence.agent.vigil import Vigil, clock_offset
 from presence.clock import Clock
@@ -50,6 +51,8 @@ FILES_LOOK = 1.0
 FIRST_WORD = 20.0
 """Seconds that the agent waits at its start for the control plane's word on what it holds."""
 STORE_SECONDS = 10.0
+TURN_SECONDS = 30.0
+"""Within so many beyond its bounded waits the link is back: it closes connections, and hands on what it heard."""
 WAITING = 2000
 """Commands, and acknowledgements, that wait for their stage until nothing more is read."""
 
@@ -81,7 +84,7 @@ class Link:
         self._clock = clock
         self._listener = listener
         self._patience = patience
-        self._chronicle = Chronicle(clock, settings.address())
+        self._chronicle = Chronicle(clock, settings.address(), listener.changed)
         self._backoff = Backoff()
         self._vigil = Vigil(clock)
         self._resolver = Resolver()
@@ -91,6 +94,7 @@ class Link:
         self._seen: list[object] = []
         self._online_at: int | None = None
         self._draining = False
+        self.pulse = Pulse("link")
 
     @property
     def is_ready(self) -> bool:
@@ -138,7 +142,9 @@ class Link:
         self._go_on = asyncio.get_running_loop().call_later(FIRST_WORD, self._listener.reconciling, False)
         try:
             while True:
+                self.pulse.promise(JOURNAL_SECONDS + OPENING_SECONDS + self._patience.welcome + TURN_SECONDS)
                 failure = await self._try()
+                _heed_cancellation()
                 self._go_on.cancel()
                 self._listener.reconciling(False)
                 stable = self._online_at is not None and self._clock.elapsed() - self._online_at >= STABLE * 1000
@@ -146,6 +152,7 @@ class Link:
                     self._backoff.reset()
                 wait = self._backoff.next(failure, random.random())  # noqa: S311 - jitter
                 self._chronicle.offline(failure, wait, stable)
+                self.pulse.promise(wait + TURN_SECONDS)
                 await self._pause(wait, failure)
         finally:
             self._go_on.cancel()
@@ -196,6 +203,8 @@ class Link:
     async def _hear(self, messages: list[Heard]) -> None:
         for message in messages:
             await self._take(message)
+        if self._conversation is not None:
+            self.pulse.promise(max(0.0, self._conversation.patience) + TURN_SECONDS)
         # A peer that says more than we can take is not read: the memory is bounded whatever it sends.
         await self.inbox.room(WAITING)
         await self.acknowledged.room(WAITING)
@@ -225,6 +234,9 @@ class Link:
         self._go_on.cancel()
         self._listener.reconciling(True)
         await self._identity.meet(welcome.server_time)
+        paused = self._identity.paused()
+        if paused is not None:
+            self._conversation.say(paused)
         self._conversation.hold(*await self._identity.held())
 
     async def _renew(self, key: str) -> None:
@@ -262,3 +274,10 @@ class Link:
         while signatures(self._settings.named_files()) == self._seen:  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(FILES_LOOK)
         return "a file that the settings name has changed"
+
+
+def _heed_cancellation() -> None:
+    """Raises what a TaskGroup of Python before 3.13 loses: it was cancelled while a child of it had just failed."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

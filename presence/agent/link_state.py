@@ -53,16 +53,17 @@ class LinkStatus:
 
 
 class Chronicle:
-    """The one setter of the state; one log line for each change that says something new.
+    """The one setter of the state, `changed` is called after it; one log line for each change that says something new.
 
     A failure that comes again and again is told at once, and then every ten minutes with its count.
     """
 
-    def __init__(self, clock: Clock, url: str) -> None:
+    def __init__(self, clock: Clock, url: str, changed: Callable[[], None] = lambda: None) -> None:
         self.state = LinkState.OFFLINE
         self.clock_offset: int | None = None
         self._clock = clock
         self._url = url
+        self._changed = changed
         self._since = clock.elapsed()
         self._tries = 0
         self._failure: tuple[Failure, int] | None = None
@@ -98,10 +99,10 @@ class Chronicle:
 
     def offline(self, failure: Failure, wait: float, stable: bool) -> None:
         """`wait`: seconds until the next try. `stable`: a session had lasted, so that this is no repetition."""
-        self._enter(LinkState.OFFLINE)
-        self._canary_at = None
         now = self._clock.elapsed()
+        self._canary_at = None
         self._failure = failure, now
+        self._enter(LinkState.OFFLINE)
         if stable or len(self._told) >= REMEMBERED:
             self._told.clear()
         told_at, repeated = self._told.get((failure.cause, failure.reason), (None, 0))
@@ -132,6 +133,7 @@ class Chronicle:
 
     def _enter(self, state: LinkState) -> None:
         self.state, self._since = state, self._clock.elapsed()
+        self._changed()
 
 
 def _line(failure: Failure) -> Callable[..., object]:

@@ -36,6 +36,11 @@ class Outage:
         """Seconds until the journal is tried again; 0: it may be written, as far as is known."""
         return 0.0 if self._over.is_set() else max(0.0, self._next_try - _now())
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the last commit failed."""
+        return not self._over.is_set()
+
     def failed(self, error: Unwritable) -> None:
         """A commit failed."""
         now = _now()

@@ -1,12 +1,14 @@
 """The stage that tells how deliveries ended: settled -> Report -> acknowledged -> marked in the journal."""
 
 import asyncio
+from contextlib import suppress
 
 from pydantic import ValidationError
 
 from presence.agent.entries import LogEntry, Settled, Waiting
 from presence.agent.journal import Journal
 from presence.agent.link import Link
+from presence.agent.pulse import REST, Pulse
 from presence.logs import get_logger
 from presence.protocol import HOLDING_PAGE
 from presence.protocol.messages import Attempted, AttemptRecord, Held, Report
@@ -15,6 +17,8 @@ log = get_logger(__name__)
 
 WINDOW = 500
 """Reports that wait for their acknowledgement at the most."""
+TURN_SECONDS = 30.0
+"""Within so many what has ended is said, or marked, unless the disk takes nothing."""
 
 
 class Reporter:
@@ -28,6 +32,7 @@ class Reporter:
         self._held_order = 0
         self._waiting: set[str] = set()
         self._acknowledged = asyncio.Event()
+        self.pulses = Pulse("reporter"), Pulse("reporter-mark")
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as directions:
@@ -42,7 +47,12 @@ class Reporter:
 
     async def _report_all(self) -> None:
         while True:
-            await self._journal.settled.wait()
+            self.pulses[0].promise(REST + TURN_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REST):
+                    await self._journal.settled.wait()
+            if not self._journal.settled.is_set():
+                continue
             self._journal.settled.clear()
             if self._link.sessions != self._session:
                 self._session, self._order, self._held_order = self._link.sessions, 0, 0
@@ -83,7 +93,10 @@ class Reporter:
 
     async def _mark_all(self) -> None:
         while True:
-            acknowledged = await self._link.acknowledged.take(WINDOW)
+            self.pulses[1].promise(REST + TURN_SECONDS)
+            acknowledged = await self._link.acknowledged.take(WINDOW, REST)
+            if not acknowledged:
+                continue
             await self._journal.mark_reported(acknowledged)
             was_full = len(self._waiting) >= WINDOW
             self._waiting.difference_update(acknowledged)

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
+from presence.agent.control_path import DEFAULT_FILE, control_socket, state_directory
 from presence.agent.files import NamedFiles
+from presence.agent.listeners import split
 from presence.agent.route import DIRECT, LinkProxy, from_environment, parse_setting
 from presence.agent.target_settings import InFlight, Rate, Seconds, Target
 from presence.configuration import Section, load
@@ -22,7 +24,7 @@ from presence.domain.webhook import Method
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
 
-DEFAULT_FILE = Path("/etc/presence/agent.toml")
+PREFIX = "PRESENCE_"
 CREDENTIAL = "presence.key"
 """Name of the key in systemd's credentials directory (`LoadCredential=presence.key:...`)."""
 
@@ -44,14 +46,13 @@ def _checked_lifted(text: str) -> str:
     return text
 
 
+def _checked_place(text: str) -> str:
+    split(text)
+    return text
+
+
 Rules = tuple[Annotated[str, AfterValidator(_checked_rule)], ...]
 Lifted = tuple[Annotated[str, AfterValidator(_checked_lifted)], ...]
-
-
-def state_directory() -> Path:
-    """Where the daemon keeps what must survive a restart: systemd's state directory, else the user's own."""
-    named = os.environ.get("STATE_DIRECTORY")
-    return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
 
 
 def _parsed(url: str) -> UriTemplate:
@@ -76,6 +77,9 @@ def _checked_url(url: str) -> str:
 def _checked_proxy(text: str) -> str:
     parse_setting(text)
     return text
+
+
+Places = tuple[Annotated[str, AfterValidator(_checked_place)], ...]
 
 
 class ControlPlane(Section):
@@ -209,7 +213,7 @@ class Egress(Section):
 
 
 class Delivery(Section):
-    """Bounds of the requests. Times in seconds, `rate` in deliveries per second."""
+    """Bounds of the requests. Times in seconds, `rate` and `drain_rate` in deliveries per second."""
 
     max_in_flight: InFlight = 64
     per_host: InFlight = 8
@@ -222,6 +226,7 @@ class Delivery(Section):
     max_response_bytes: Annotated[int, Field(ge=0, le=16 * 1024 * 1024)] = 65_536
     max_header_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 32_768
     grace: Seconds = 20.0
+    drain_rate: Rate = 10.0
 
 
 class Retry(Section):
@@ -259,6 +264,18 @@ class Journal(Section):
         return self.path or state_directory() / "journal.db"
 
 
+class Health(Section):
+    """Where HTTP tells of the agent's health: places as "127.0.0.1:8481"; none of them: nowhere."""
+
+    listen: Places = ("127.0.0.1:8481",)
+
+
+class Control(Section):
+    """The socket for `presence status`, `pause` and the like."""
+
+    socket: Path | None = Field(None, examples=["/run/presence/control.sock"])
+
+
 class Log(Section):
     """What is logged, and how."""
 
@@ -275,9 +292,14 @@ class AgentSettings(BaseSettings):
     delivery: Delivery = Delivery()
     retry: Retry = Retry()
     journal: Journal = Journal()
+    health: Health = Health()
+    control: Control = Control()
     log: Log = Log()
+
+    def control_socket(self) -> Path:
+        return control_socket(self.control.socket, self.journal.path)
 
 
 def load_settings(config: Path | None = None) -> AgentSettings:
     """The settings from the file and the environment; raises ConfigurationError."""
-    return load(AgentSettings, prefix="PRESENCE_", config=config, default=DEFAULT_FILE, foreign=("PRESENCE_CP_",))
+    return load(AgentSettings, prefix=PREFIX, config=config, default=DEFAULT_FILE, foreign=("PRESENCE_CP_",))

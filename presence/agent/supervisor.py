@@ -1,7 +1,16 @@
-"""What the daemon tells its supervisor: systemd's notification protocol (sd_notify(3)), without a library."""
+"""What the daemon tells its supervisor: systemd's notification protocol (sd_notify(3)), without a library.
 
+The watchdog is fed by proof only: whoever asks `Watchdog` to be fed has shown that every stage makes progress.
+"""
+
+import asyncio
 import os
 import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+AGAIN = 1.0
+"""Seconds after which the proof is asked for once more where it failed: a stage that comes back in time is forgiven."""
 
 
 def notify(*lines: str) -> None:
@@ -20,3 +29,30 @@ def notify(*lines: str) -> None:
             channel.sendto("\n".join(lines).encode(), address)
     except OSError:
         return
+
+
+def notify_reloading() -> None:
+    """A reload begins; READY=1 ends it."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+
+def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
+    """How often the supervisor wants a sign of life from this process at least; None: it wants none."""
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    wanted = environment.get("WATCHDOG_USEC", "")
+    return int(wanted) / 1_000_000 if wanted.isascii() and wanted.isdigit() and int(wanted) else None
+
+
+class Watchdog:
+    """Feeds the supervisor's watchdog at half its interval, as long as `faults` gives none."""
+
+    def __init__(self, seconds: float, faults: Callable[[], Awaitable[list[str]]]) -> None:
+        self._every = seconds / 2
+        self._faults = faults
+
+    async def run(self) -> None:
+        while True:
+            faults = await self._faults()
+            notify("WATCHDOG=1") if not faults else notify(f"STATUS=not making progress: {'; '.join(faults)}")
+            await asyncio.sleep(min(self._every, AGAIN) if faults else self._every)

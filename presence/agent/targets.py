@@ -70,6 +70,8 @@ class Targets:
                 contexts[named] = files.context()
             self._entries.append((target.pattern(), _options(target, files, contexts[named], self._default)))
         self._known: dict[tuple[str, int, str | None], TargetOptions] = {}
+        self.longest = max(options.timeout for options in (self._default, *(entry[1] for entry in self._entries)))
+        """Seconds that any attempt may take."""
 
     def of(self, host: str, port: int, scheme: str | None = None) -> TargetOptions:
         """The options of the first entry that covers the host (as `UriTemplate.host` writes it), else the defaults.

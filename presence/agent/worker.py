@@ -11,6 +11,7 @@ from presence.agent.deliver import Deliver
 from presence.agent.entries import Claimed, as_entry, host_of
 from presence.agent.journal import Journal
 from presence.agent.outage import Unwritable
+from presence.agent.pulse import REST, Pulse
 from presence.agent.targets import Targets
 from presence.domain.circuit import Circuit, CircuitState
 from presence.domain.delivery import FinalState
@@ -30,8 +31,8 @@ from presence.logs import get_logger
 
 log = get_logger(__name__)
 
-IDLE = 60.0
-"""Seconds after which the backlog is looked at even if nothing woke the stage."""
+TURN_SECONDS = 30.0
+"""Within so many what may start is claimed, and what an attempt gave is settled, unless the disk takes nothing."""
 GREETED = 1000
 """Targets whose first success is worth a line at level info."""
 
@@ -46,15 +47,19 @@ Observer = Callable[[Claimed, Attempt, Step], None]
 class Worker:
     """Attempts what is due. `drain()` stops claiming; `run` returns when the attempts under way are settled.
 
-    `hold_back(True)` lets no attempt start until `hold_back(False)`; those under way, or claimed already, finish.
+    `hold_back(True)` lets no attempt start until `hold_back(False)`, nor does a pause that the journal knows of; those
+    under way, or claimed already, finish. `deliver` and `observe` may be replaced: the next attempt takes the new one.
     """
 
     def __init__(self, journal: Journal, deliver: Deliver, max_in_flight: int, observe: Observer) -> None:
         self._journal = journal
         self._backlog = journal.backlog
-        self._deliver = deliver
+        self.deliver = deliver
+        self.observe = observe
+        self.last_success: tuple[int, str] | None = None
+        """When the last delivery succeeded, in the journal's time, and to which target."""
         self._max_in_flight = max_in_flight
-        self._observe = observe
+        self.pulses = [Pulse("worker"), *(Pulse(f"worker-{number}") for number in range(max_in_flight))]
         self._draining = False
         self._held_back = False
         self._claimed: asyncio.Queue[Claimed | None] = asyncio.Queue()
@@ -67,19 +72,27 @@ class Worker:
         self._held_back = held_back
         self._journal.pending.set()
 
+    def limit(self, limits: Callable[[str], HostLimits], rate: float | None) -> None:
+        """Other bounds of the hosts, and another rate over all, from now on."""
+        self._backlog.limit(limits, rate)
+        self._journal.pending.set()
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as lanes:
-            for number in range(self._max_in_flight):
-                lanes.create_task(self._attempt_all(), name=f"worker-{number}")
+            pulse, *others = self.pulses
+            for lane in others:
+                lanes.create_task(self._attempt_all(lane), name=lane.name)
             while not self._draining:
+                pulse.promise(REST + TURN_SECONDS)
                 self._journal.pending.clear()
-                waits = self._held_back or self._journal.pause
+                waits = self._held_back or self._journal.is_paused or self._journal.pause
                 taken = [] if waits else self._backlog.take(self._journal.now())
                 if taken:
                     await self._claim(taken)
                 else:
                     await self._sleep()
-            for _ in range(self._max_in_flight):
+            pulse.rest()
+            for _ in others:
                 self._claimed.put_nowait(None)
 
     async def _claim(self, taken: list[str]) -> None:
@@ -101,19 +114,22 @@ class Worker:
 
     async def _sleep(self) -> None:
         """Until something is pending, an attempt ends, or the next one is due and the journal can be written."""
-        due = None if self._held_back else self._backlog.next_due(self._journal.now())
+        held_back = self._held_back or self._journal.is_paused
+        due = None if held_back else self._backlog.next_due(self._journal.now())
         try:
-            async with asyncio.timeout(IDLE if due is None else min(IDLE, max(due / 1000, self._journal.pause))):
+            async with asyncio.timeout(REST if due is None else min(REST, max(due / 1000, self._journal.pause))):
                 await self._journal.pending.wait()
         except TimeoutError:
             pass
 
-    async def _attempt_all(self) -> None:
+    async def _attempt_all(self, pulse: Pulse) -> None:
         while (claimed := await self._claimed.get()) is not None:
+            pulse.promise(self.deliver.targets.longest + TURN_SECONDS)
             await self._attempt(claimed)
+            pulse.rest()
 
     async def _attempt(self, claimed: Claimed) -> None:
-        attempt, step = await self._deliver.attempt(claimed, self._journal.now())
+        attempt, step = await self.deliver.attempt(claimed, self._journal.now())
         entry = as_entry(attempt)
         match step:
             case Settle(state, reason):
@@ -129,7 +145,9 @@ class Worker:
             host = host_of(claimed.uri)
             _log_circuit(host, circuit, self._journal.now(), self._backlog.waiting(host))
         self._journal.pending.set()
-        self._observe(claimed, attempt, step)
+        if isinstance(step, Settle) and step.state is FinalState.SUCCEEDED:
+            self.last_success = self._journal.now(), target_of(claimed.uri)
+        self.observe(claimed, attempt, step)
 
 
 def host_limits(targets: Targets) -> Callable[[str], HostLimits]:
@@ -174,7 +192,7 @@ class AttemptLog:
         self._greeted: set[str] = set()
 
     def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
-        target = _target(claimed.uri)
+        target = target_of(claimed.uri)
         level = logging.WARNING
         if isinstance(step, Settle) and step.state is FinalState.SUCCEEDED:
             level = logging.DEBUG if attempt.number == 1 else logging.INFO
@@ -217,7 +235,8 @@ def _name(step: Step) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _target(uri: str) -> str:
+def target_of(uri: str) -> str:
+    """Where a delivery of this URI goes, in words that hold no value of it: scheme, host and port."""
     try:
         template = parse_template(uri)
     except TemplateError:

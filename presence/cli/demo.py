@@ -118,6 +118,8 @@ def _agent_environment(directory: Path, url: str, key_file: Path) -> dict[str, s
         PRESENCE_CONTROL_PLANE__URL=url,
         PRESENCE_CONTROL_PLANE__KEY_FILE=str(key_file),
         PRESENCE_EGRESS__ALLOW='["127.0.0.1"]',
+        PRESENCE_HEALTH__LISTEN="[]",
+        PRESENCE_CONTROL__SOCKET=str(directory / "control.sock"),
         PRESENCE_LOG__FORMAT="json",
     )
 

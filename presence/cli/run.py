@@ -8,7 +8,7 @@ import click
 @click.command("run")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: /etc/presence/agent.toml).")
 def command(config: Path | None) -> None:
-    """Run the agent until SIGTERM; a second SIGTERM stops it at once.
+    """Run the agent until SIGTERM; a second SIGTERM stops it at once. SIGHUP reads the settings again.
 
     \b
     Example:
@@ -21,4 +21,4 @@ def command(config: Path | None) -> None:
 
     settings = load_settings(config)
     logs.configure(settings.log.level, settings.log.format)
-    app.run(settings)
+    app.run(settings, config)

@@ -1,0 +1,57 @@
+"""Where the running daemon's control socket is: the same answer for the daemon and for the commands that ask it.
+
+Light on purpose: a container's health check starts every few seconds, and loading all settings takes longer than the
+question. So only the two settings that matter are read here, with the precedence that all settings have.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+
+NAME = "control.sock"
+RUN = Path("/run/presence")
+DEFAULT_FILE = Path("/etc/presence/agent.toml")
+
+
+def state_directory() -> Path:
+    """Where the daemon keeps what must survive a restart: systemd's state directory, else the user's own."""
+    named = os.environ.get("STATE_DIRECTORY")
+    return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
+
+
+def settings_file(config: Path | None) -> Path | None:
+    """The settings file that counts: the given one, else PRESENCE_CONFIG, else the default one where it exists."""
+    if config is not None:
+        return config
+    named = os.environ.get("PRESENCE_CONFIG")
+    if named:
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def control_socket(configured: Path | None, journal: Path | None) -> Path:
+    """Where the socket is, by the settings [control] socket and [journal] path."""
+    if configured is not None:
+        return configured
+    runtime = os.environ.get("RUNTIME_DIRECTORY")
+    if runtime:
+        return Path(runtime.partition(":")[0]) / NAME
+    if os.access(RUN, os.W_OK | os.X_OK):
+        return RUN / NAME
+    return journal.with_name(NAME) if journal is not None else state_directory() / NAME
+
+
+def find_control_socket(config: Path | None) -> Path:
+    """As `control_socket`, from the settings as they stand now. Faults in them are for others to tell."""
+    return control_socket(_setting(config, "control", "socket"), _setting(config, "journal", "path"))
+
+
+def _setting(config: Path | None, section: str, key: str) -> Path | None:
+    value = os.environ.get(f"PRESENCE_{section}__{key}".upper())
+    file = settings_file(config)
+    if value is None and file is not None:
+        try:
+            value = tomllib.loads(file.read_text(encoding="utf-8")).get(section, {}).get(key)
+        except (OSError, ValueError, AttributeError):
+            return None
+    return Path(value) if isinstance(value, str) else None
