@@ -30,6 +30,8 @@ EXAMPLES = {
     "server.public_url",
     "server.agent_package",
     "auth.encryption_keys_file",
+    "server.agent_package",
+    "auth.encryption_keys_file",
     "database.url",
     "delivery.rate",
     *(f"targets.{key}" for key in Target.model_fields if key != "proxy_resolves"),
