@@ -19,9 +19,12 @@ DEFAULT_CONFIG = Path("/etc/presence/control-plane.toml")
 SQLITE = "sqlite:///"
 
 
+def _state_directory() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY") or Path.home() / ".local" / "state" / "presence")
+
+
 def _default_database() -> str:
-    directory = os.environ.get("STATE_DIRECTORY") or Path.home() / ".local" / "state" / "presence"
-    return f"{SQLITE}{Path(directory) / 'control-plane.db'}"
+    return f"{SQLITE}{_state_directory() / 'control-plane.db'}"
 
 
 def _database_url(url: str) -> str:
@@ -39,13 +42,17 @@ def _public_url(url: str) -> str:
 
 
 class Server(Section):
-    """Where it listens. Port 0: any free one. `public_url`: how agents reach it, written into key files."""
+    """Where it listens. Port 0: any free one. `public_url`: how agents reach it, written into key files.
+
+    `agent_package`: the agent's package that a presence's download holds.
+    """
 
     host: str = Field("127.0.0.1", min_length=1, examples=["127.0.0.1"])
     port: int = Field(8480, ge=0, le=65535, examples=[8480])
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None, examples=["https://presence.example.com"]
     )
+    agent_package: Path | None = Field(None, examples=["/usr/share/presence/presence_0.1.0_amd64.deb"])
 
 
 class Store(Section):
@@ -61,10 +68,14 @@ class Store(Section):
 
 
 class Auth(Section):
-    """`token_lifetime`: seconds a bearer token lives. `key_lifetime`: days a presence key lives."""
+    """`token_lifetime`: seconds a bearer token lives. `key_lifetime`: days a presence key lives.
+
+    `encryption_keys_file`: the keys of the secrets in the database, the same file for all replicas.
+    """
 
     token_lifetime: int = Field(3600, ge=1, le=30 * 86_400, examples=[3600])
     key_lifetime: int = Field(365, ge=1, le=3650, examples=[365])
+    encryption_keys_file: Path | None = Field(None, examples=["/etc/presence/encryption.keys"])
 
 
 class Dispatch(Section):
@@ -97,6 +108,12 @@ class ControlPlaneSettings(BaseSettings):
     auth: Auth = Auth()
     dispatch: Dispatch = Dispatch()
     log: Log = Log()
+
+    @property
+    def encryption_keys_file(self) -> Path:
+        """Beside the database's file, or in the state directory, where none is named."""
+        beside = self.database.path.parent if self.database.url.startswith(SQLITE) else _state_directory()
+        return self.auth.encryption_keys_file or beside / "encryption.keys"
 
 
 def load_settings(config: Path | None = None) -> ControlPlaneSettings:
