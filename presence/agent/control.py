@@ -15,6 +15,7 @@ from pathlib import Path
 from aiohttp import web
 
 from presence.agent import listing
+from presence.agent.control_path import reachable
 from presence.agent.health import answer
 from presence.agent.journal import Journal
 from presence.agent.outage import Unwritable
@@ -84,16 +85,6 @@ def _refuse_a_second(path: Path) -> None:
     raise PresenceError(
         f"{path}: another presence agent is running and answers there; stop it, or set control.socket for this one"
     )
-
-
-@contextlib.contextmanager
-def reachable(path: Path) -> Iterator[str]:
-    """A name for a socket's path that is short enough, however long that is (107 bytes are the most)."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
 
 
 @web.middleware

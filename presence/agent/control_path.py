@@ -1,11 +1,13 @@
 """Where the running daemon's control socket is: the same answer for the daemon and for the commands that ask it.
 
-Light on purpose: a container's health check starts every few seconds, and loading all settings takes longer than the
+`find_control_socket` is for the commands. Light on purpose: a container's health check starts every few seconds, and loading all settings takes longer than the
 question. So only the two settings that matter are read here, with the precedence that all settings have.
 """
 
 import os
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 NAME = "control.sock"
@@ -44,6 +46,16 @@ def control_socket(configured: Path | None, journal: Path | None) -> Path:
 def find_control_socket(config: Path | None) -> Path:
     """As `control_socket`, from the settings as they stand now. Faults in them are for others to tell."""
     return control_socket(_setting(config, "control", "socket"), _setting(config, "journal", "path"))
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """A name for a socket's path that is short enough, however long that is (107 bytes are the most)."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
 
 
 def _setting(config: Path | None, section: str, key: str) -> Path | None:

@@ -13,6 +13,11 @@ from presence.errors import ConfigurationError, ExitCode, PresenceError
 COMMANDS = {
     "demo": ("presence.cli.demo", "Show the whole way on this machine: event, control plane, agent, request."),
     "run": ("presence.cli.run", "Run the agent."),
+    "status": ("presence.cli.status", "Show the state of the running agent."),
+    "healthcheck": ("presence.cli.healthcheck", "Exit with 0 if the running agent is healthy."),
+    "deliveries": ("presence.cli.deliveries", "Look at the agent's journal; let a held delivery go."),
+    "pause": ("presence.cli.pause", "Let no attempt start: local maintenance."),
+    "resume": ("presence.cli.resume", "End a pause."),
     "test-fire": ("presence.cli.test_fire", "Send one request through the agent's code, and show each attempt."),
     "config": ("presence.cli.config", "Look at the agent's settings."),
     "control-plane": ("presence.cli.control_plane", "Set up and run the control plane."),
