@@ -1,9 +1,12 @@
-"""Events: their types, and the rule for a subject."""
+"""Events: their types, what a producer says of one, and the rule for a subject."""
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_SUBJECT_LENGTH = 256
+MAX_SOURCE_LENGTH = 512
+MAX_EVENT_ID_LENGTH = 256
 
 
 class EventType(StrEnum):
@@ -17,8 +20,22 @@ class EventType(StrEnum):
 # The help page of that API says ApplicationCountersChanged, its specification ApplicationUpdated.
 _ALIASES = {"ApplicationCountersChanged": EventType.APPLICATION_UPDATED}
 
-
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What is said to have happened to a subject. `source` and `id` name it once: said again, it is the same.
+
+    `application_id`: where, if that is said. `occurred_at`: milliseconds since the Unix epoch.
+    """
+
+    source: str
+    id: str
+    type: EventType
+    subject: str
+    application_id: str | None = None
+    occurred_at: int | None = None
 
 
 def parse_event_type(text: str) -> EventType | None:

@@ -1,60 +1,92 @@
-"""/api/v4/Events: CloudEvents 1.0 over HTTP, structured mode."""
+"""/api/v4/Events: CloudEvents 1.0 over HTTP."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Any
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from presence.controlplane.api.auth import Authenticated, Using
-from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
 from presence.controlplane.api.schemas import ERRORS, Output
-from presence.controlplane.services.refusal import Key, Refusal
-from presence.domain.events import EventType, parse_event_type, subject_fault
+from presence.controlplane.services.events import Acceptance, require_producer
+from presence.domain.events import EventType
 
-router = APIRouter(prefix="/Events", tags=["Events"], route_class=StrictRoute)
-
-
-class CloudEvent(BaseModel):
-    """`type`: the webhook event; `subject`: the id of what it happened to. Other attributes are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
-
-    specversion: Literal["1.0"]
-    id: Annotated[str, Field(min_length=1, max_length=256)]
-    source: Annotated[str, Field(min_length=1, max_length=512)]
-    type: Annotated[str, Field(min_length=1, max_length=256, examples=["ScanExecutionCompleted"])]
-    subject: Annotated[str, Field(max_length=4096)]
-    time: AwareDatetime | None = None
-    applicationid: Annotated[str, Field(max_length=256)] | None = None
+router = APIRouter(prefix="/Events", tags=["Events"])
 
 
 class EventModel(Output):
-    """The accepted event and what it caused."""
+    """The accepted event, and the ids of the deliveries that it caused, as far as you may see them.
+
+    `Repeated`: there was one of the same `source` and `id` before, and this is what came of that.
+    """
 
     id: str
     deliveries: list[str]
+    repeated: bool
 
 
-@router.post("", status_code=201, responses={**ERRORS, 200: {"model": EventModel, "description": "Accepted before"}})
-async def accept_event(services: Using, principal: Authenticated, body: CloudEvent, response: Response) -> EventModel:
-    """Accepts an event; its deliveries are on disk when this answers. `source` and `id` make it idempotent."""
-    kind = parse_event_type(body.type)
-    if kind is None:
-        raise Refusal(Key.INVALID_INPUT, f"{{0}}: must be one of {', '.join(EventType)}", "type")
-    fault = subject_fault(body.subject)
-    if fault is not None:
-        raise Refusal(Key.INVALID_INPUT, f"{{0}}: {fault}", "subject")
-    if body.applicationid is not None:
-        raise Refusal(Key.APPLICATION_NO_ACCESS, "{0}: there is no such application", "applicationid")
-    accepted = await services.events.accept(
-        principal, body.source, body.id, kind, body.subject, _milliseconds(body.time)
-    )
-    if accepted.repeated:
-        response.status_code = 200
-    return EventModel(id=accepted.event_id, deliveries=accepted.deliveries)
+_EXAMPLE = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/scanner/1",
+    "type": "ScanExecutionCompleted",
+    "subject": "9ea1fcb6-dc1d-443a-bfff-7465ced2ef1b",
+}
+_TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+_CLOUD_EVENT: dict[str, Any] = {
+    "type": "object",
+    "title": "CloudEvent",
+    "required": ["specversion", "id", "source", "type", "subject"],
+    "properties": {
+        "specversion": {"type": "string", "const": "1.0"},
+        "id": _TEXT | {"maxLength": 256, "description": "With `source` it names the event: sent again, it is the same"},
+        "source": _TEXT | {"maxLength": 512, "format": "uri-reference"},
+        "type": {"type": "string", "enum": [*EventType]},
+        "subject": _TEXT | {"maxLength": 256, "description": "The id of what it happened to: {SubjectId} of webhooks"},
+        "time": {"type": "string", "format": "date-time"},
+        "applicationid": {"type": "string", "format": "uuid", "description": "The application that it happened in"},
+        "datacontenttype": _TEXT,
+        "dataschema": _TEXT,
+        "data": {"description": "Accepted and ignored"},
+    },
+    "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+    "additionalProperties": {"type": ["string", "boolean", "integer", "null"]},
+    "example": _EXAMPLE,
+}
+_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "Or, in binary mode, the attributes in `ce-` headers, and any body, which is ignored.",
+    "content": {
+        STRUCTURED: {"schema": _CLOUD_EVENT},
+        JSON: {"schema": _CLOUD_EVENT},
+        BATCH: {"schema": {"type": "array", "maxItems": MAX_BATCH, "items": _CLOUD_EVENT}},
+    },
+}
 
 
-def _milliseconds(time: datetime | None) -> int | None:
-    return None if time is None else int(time.timestamp() * 1000)
+@router.post(
+    "",
+    status_code=201,
+    response_model=EventModel | list[EventModel],
+    responses={**ERRORS, 200: {"model": EventModel | list[EventModel], "description": "All were accepted before"}},
+    openapi_extra={"requestBody": _BODY},
+)
+async def accept_events(services: Using, principal: Authenticated, request: Request) -> Response:
+    """Accepts an event, or a batch: all of it or nothing. The deliveries are on disk when this answers.
+
+    `source` and `id` make it idempotent for as long as events are kept (`[dispatch] retention`). Without
+    `applicationid`, the application is the one that the subject is, or is an execution of; where there is none, only
+    Global webhooks of the organization fire. A batch is answered with a list, in its order.
+    """
+    require_producer(principal)
+    message = read(request.headers.items(), await request.body())
+    accepted = await services.events.accept(principal, message.happenings)
+    models = [_model(one) for one in accepted]
+    shown = models if message.is_batch else models[0]
+    return JSONResponse(shown, 200 if all(one.repeated for one in accepted) else 201)
+
+
+def _model(accepted: Acceptance) -> dict[str, Any]:
+    model = EventModel(id=accepted.event_id, deliveries=accepted.deliveries, repeated=accepted.repeated)
+    return model.model_dump(by_alias=True)

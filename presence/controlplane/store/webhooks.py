@@ -1,13 +1,12 @@
-"""Webhooks, and which of them an event concerns."""
+"""Webhooks."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.store.tables import webhook
-from presence.domain.events import EventType
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +89,3 @@ async def resume(transaction: AsyncConnection, organization_id: str, webhook_id:
         .where(_visible(organization_id), webhook.c.id == webhook_id)
         .values(paused_at=None, paused_reason=None)
     )
-
-
-# Built once: it runs for every event.
-_MATCHING = (
-    select(*_COLUMNS)
-    .where(
-        webhook.c.organization_id == bindparam("organization_id"),
-        webhook.c.event == bindparam("event"),
-        webhook.c.asset_group_id.is_(None),
-        webhook.c.is_global,
-    )
-    .order_by(webhook.c.created_at, webhook.c.id)
-)
-
-
-async def matching(transaction: AsyncConnection, organization_id: str, event: EventType) -> list[Webhook]:
-    """Those that fire for such an event of no application: organization level and Global."""
-    rows = await transaction.execute(_MATCHING, {"organization_id": organization_id, "event": event.value})
-    return [Webhook(*row) for row in rows]

@@ -14,7 +14,7 @@ from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.webhooks import Draft, Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store.engine import Database, open_database
-from presence.domain.events import EventType
+from presence.domain.events import EventType, Happening
 from presence.errors import DatabaseError
 
 
@@ -33,19 +33,19 @@ async def test_a_full_disk(settings: ControlPlaneSettings, administrator: InitRe
         accepted, refused = 0, None
         while refused is None:
             try:
-                await events.accept(
-                    principal, "s" * 500, str(accepted), EventType.SCAN_EXECUTION_COMPLETED, "x" * 200, None
-                )
+                await events.accept(principal, [happening(accepted)])
                 accepted += 1
             except DatabaseError as error:
                 refused = error
         assert "full" in str(refused)
         await limit_pages(database, 100_000)
-        again = await events.accept(
-            principal, "s" * 500, str(accepted), EventType.SCAN_EXECUTION_COMPLETED, "x" * 200, None
-        )
+        (again,) = await events.accept(principal, [happening(accepted)])
         assert not again.repeated
         assert len(again.deliveries) == 1
+
+
+def happening(number: int) -> Happening:
+    return Happening("s" * 500, str(number), EventType.SCAN_EXECUTION_COMPLETED, "x" * 200)
 
 
 async def limit_pages(database: Database, pages: int) -> None:
