@@ -1,18 +1,24 @@
-"""Organizations, log-in, and who a bearer token is."""
+"""Organizations, log-in, API keys, and who a bearer token is."""
 
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from presence.clock import Clock
-from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Principal
+from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Capability, Principal
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.secret import fingerprint, matches, new_secret
-from presence.controlplane.store import accounts
+from presence.controlplane.store import accounts, audits, users
+from presence.controlplane.store.audits import Activity, Entity
 from presence.controlplane.store.engine import Database
+from presence.controlplane.store.users import NewUser, User
 from presence.errors import PresenceError
 from presence.logs import get_logger
 
 FIRST_USER = "administrator"
+_NO_SECRET = fingerprint("")
+"""Compared with where the key is unknown, so that both cases do the same."""
 
 _log = get_logger(__name__)
 
@@ -34,13 +40,50 @@ class Token:
     expires_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A user's API key, shown once. `created_at` in milliseconds since the epoch."""
+
+    key_id: str
+    key_secret: str = field(repr=False)
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The organization as one of its users sees it. `token_lifetime` in seconds."""
+
+    organization_id: str
+    name: str
+    user: User
+    token_lifetime: int
+
+
+async def acting(transaction: AsyncConnection, principal: Principal) -> Principal:
+    """The principal with the rights that it has inside this transaction, which until its end is the only one of the
+    organization that changes rights. Raises Refusal USER_NOT_AUTHORIZED where the user was deleted meanwhile."""
+    await accounts.await_turn(transaction, principal.organization_id)
+    found = await accounts.find_principal(transaction, principal.organization_id, principal.user_id)
+    if found is None:
+        raise Refusal(Key.USER_NOT_AUTHORIZED, "the user does not exist any more")
+    return found
+
+
+async def acting_with(transaction: AsyncConnection, principal: Principal, capability: Capability) -> Principal:
+    """`acting`, and it has the capability. Raises Refusal MISSING_CAPABILITIES."""
+    found = await acting(transaction, principal)
+    if not found.has(capability):
+        raise Refusal.missing(capability)
+    return found
+
+
 class Accounts:
     """`token_lifetime` in seconds."""
 
     def __init__(self, database: Database, clock: Clock, token_lifetime: int) -> None:
         self._database = database
         self._clock = clock
-        self._token_lifetime = token_lifetime * 1000
+        self._token_lifetime = token_lifetime
 
     async def create_organization(self, name: str) -> NewOrganization:
         """An organization with an administrator and an API key. Raises PresenceError where the name is taken."""
@@ -50,20 +93,24 @@ class Accounts:
             if await accounts.organization_named(transaction, name) is not None:
                 raise PresenceError(f"the organization '{name}' exists already; choose another name")
             roles = await accounts.add_organization(transaction, organization_id, name, now)
-            await accounts.add_user(transaction, organization_id, user_id, FIRST_USER, roles[ADMINISTRATOR], now)
+            first = NewUser(user_id, FIRST_USER, email=None, role_id=roles[ADMINISTRATOR], invited_by=None)
+            await users.add(transaction, organization_id, [first], now)
             await accounts.add_api_key(transaction, organization_id, user_id, key_id, fingerprint(secret), now)
         return NewOrganization(organization_id, key_id, secret)
 
     async def log_in(self, key_id: str, key_secret: str) -> Token:
         """A new bearer token. Raises Refusal WRONG_CREDENTIALS without saying which half is wrong."""
         now, secret = self._clock.wall(), new_secret()
-        token = Token(secret, now + self._token_lifetime)
+        token = Token(secret, now + self._token_lifetime * 1000)
         async with self._database.read(EVERY_ORGANIZATION) as transaction:
             found = await accounts.find_api_key(transaction, key_id)
-        if found is None or not matches(key_secret, found.secret_hash):
+        is_right = matches(key_secret, found.secret_hash if found else _NO_SECRET)
+        if found is None or not is_right:
             _log.warning("login refused", known=found is not None)
-            raise Refusal(Key.WRONG_CREDENTIALS, "KeyId or KeySecret is wrong")
+            raise _wrong_credentials()
         async with self._database.write(EVERY_ORGANIZATION) as transaction:
+            if not await accounts.keep_api_key(transaction, key_id):
+                raise _wrong_credentials()
             await accounts.add_token(transaction, found, fingerprint(secret), now, token.expires_at)
         return token
 
@@ -77,3 +124,35 @@ class Accounts:
         if expires_at <= self._clock.wall():
             raise Refusal(Key.TOKEN_EXPIRED, "the bearer token has expired; log in again with ApiKeyLogin")
         return principal
+
+    async def log_out(self, principal: Principal, token: str) -> None:
+        """Revokes the token at once."""
+        async with self._database.write(principal.organization_id) as transaction:
+            await accounts.revoke_token(transaction, principal.organization_id, fingerprint(token))
+
+    async def tenant(self, principal: Principal) -> Tenant:
+        """The principal's organization, and itself."""
+        async with self._database.read(principal.organization_id) as transaction:
+            name = await accounts.organization_name(transaction, principal.organization_id)
+            user = await users.find(transaction, principal, principal.user_id)
+        if user is None:
+            raise Refusal(Key.USER_NOT_AUTHORIZED, "the user does not exist any more")
+        return Tenant(principal.organization_id, name, user, self._token_lifetime)
+
+    async def replace_key(self, principal: Principal, token: str) -> NewKey:
+        """The principal's new API key. The old one is void at once, and so are all of the user's tokens but the one
+        that this is asked with: whoever got hold of the old key is out."""
+        now, secret, key_id = self._clock.wall(), new_secret(), str(uuid4())
+        organization_id, user_id = principal.organization_id, principal.user_id
+        async with self._database.write(organization_id) as transaction:
+            me = await acting(transaction, principal)
+            # The key first: a log-in with the old one that is under way ends before its token is looked for.
+            await accounts.add_api_key(transaction, organization_id, user_id, key_id, fingerprint(secret), now)
+            await accounts.revoke_other_tokens(transaction, organization_id, user_id, fingerprint(token))
+            await audits.record(transaction, me, now, Activity.NEW_KEY, Entity.USER, user_id, after={"KeyId": key_id})
+        _log.info("API key replaced", user=user_id)
+        return NewKey(key_id, secret, now)
+
+
+def _wrong_credentials() -> Refusal:
+    return Refusal(Key.WRONG_CREDENTIALS, "KeyId or KeySecret is wrong")

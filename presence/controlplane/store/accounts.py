@@ -1,15 +1,15 @@
 """Organizations, log-in, and who a bearer token is. Only hashes of secrets come here."""
 
-import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Select, bindparam, delete, insert, select
+from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from presence.controlplane.access import DEFAULT_ROLE, PREDEFINED_ROLES, Capability, Principal
+from presence.controlplane.access import Principal
+from presence.controlplane.store import roles
 from presence.controlplane.store.tables import api_key, asset_group, membership, organization, role, token, user
 
 DEFAULT_GROUP = "Default"
@@ -32,46 +32,25 @@ async def organization_named(transaction: AsyncConnection, name: str) -> str | N
 async def add_organization(transaction: AsyncConnection, organization_id: str, name: str, now: int) -> dict[str, str]:
     """An organization with its predefined roles and its Default asset group; gives the ids of the roles by name."""
     await transaction.execute(insert(organization).values(id=organization_id, name=name, created_at=now))
-    roles = {predefined: str(uuid4()) for predefined in PREDEFINED_ROLES}
-    rows = [
-        {
-            "id": roles[predefined],
-            "organization_id": organization_id,
-            "name": predefined,
-            "capabilities": capability_map(capabilities),
-            "is_predefined": True,
-            "is_default": predefined == DEFAULT_ROLE,
-            "created_at": now,
-        }
-        for predefined, capabilities in PREDEFINED_ROLES.items()
-    ]
-    await transaction.execute(insert(role), rows)
     await transaction.execute(
         insert(asset_group).values(
             id=str(uuid4()), organization_id=organization_id, name=DEFAULT_GROUP, is_default=True, created_at=now
         )
     )
-    return roles
+    return await roles.add_predefined(transaction, organization_id, now)
 
 
-def capability_map(capabilities: Collection[Capability]) -> str:
-    """As stored: a JSON object of all names to booleans."""
-    return json.dumps({capability.value: capability in capabilities for capability in Capability})
+async def organization_name(transaction: AsyncConnection, organization_id: str) -> str:
+    found = await transaction.execute(select(organization.c.name).where(organization.c.id == organization_id))
+    name: str = found.scalar_one()
+    return name
 
 
-def capabilities_in(stored: str) -> frozenset[Capability]:
-    """The ones that are true of a stored map; names that we do not know give nothing."""
-    known = {capability.value for capability in Capability}
-    return frozenset(Capability(name) for name, given in json.loads(stored).items() if given is True and name in known)
-
-
-async def add_user(
-    transaction: AsyncConnection, organization_id: str, user_id: str, name: str, role_id: str, now: int
-) -> None:
+async def await_turn(transaction: AsyncConnection, organization_id: str) -> None:
+    """Lets transactions that change the rights of an organization run one after the other, on every database."""
+    # SQLite has one writer anyway, and no such clause.
     await transaction.execute(
-        insert(user).values(
-            id=user_id, organization_id=organization_id, user_name=name, role_id=role_id, created_at=now
-        )
+        select(organization.c.id).where(organization.c.id == organization_id).with_for_update(key_share=True)
     )
 
 
@@ -90,13 +69,21 @@ async def add_api_key(
 
 
 async def find_api_key(transaction: AsyncConnection, key_id: str) -> ApiKey | None:
-    query = select(api_key.c.user_id, api_key.c.organization_id, api_key.c.secret_hash).where(api_key.c.id == key_id)
-    row = (await transaction.execute(query)).first()
+    row = (await transaction.execute(_api_key(key_id))).first()
     return ApiKey(*row) if row else None
 
 
+async def keep_api_key(transaction: AsyncConnection, key_id: str) -> bool:
+    """Whether the key is there, and so until the transaction's end: nobody replaces or deletes it meanwhile."""
+    return (await transaction.execute(_api_key(key_id).with_for_update(read=True, key_share=True))).first() is not None
+
+
+def _api_key(key_id: str) -> Select[Any]:
+    return select(api_key.c.user_id, api_key.c.organization_id, api_key.c.secret_hash).where(api_key.c.id == key_id)
+
+
 async def add_token(transaction: AsyncConnection, key: ApiKey, token_hash: str, now: int, expires_at: int) -> None:
-    """Stores a token, and drops those that expired a day ago or earlier."""
+    """Stores a token of the user who logged in, and drops those that expired a day ago or earlier."""
     await transaction.execute(delete(token).where(token.c.expires_at < now - 86_400_000))
     await transaction.execute(
         insert(token).values(
@@ -107,33 +94,70 @@ async def add_token(transaction: AsyncConnection, key: ApiKey, token_hash: str, 
             expires_at=expires_at,
         )
     )
+    await transaction.execute(
+        update(user)
+        .where(user.c.organization_id == key.organization_id, user.c.id == key.user_id)
+        .values(last_login_at=now)
+    )
+
+
+async def revoke_token(transaction: AsyncConnection, organization_id: str, token_hash: str) -> None:
+    await transaction.execute(
+        delete(token).where(token.c.organization_id == organization_id, token.c.hash == token_hash)
+    )
+
+
+async def revoke_other_tokens(
+    transaction: AsyncConnection, organization_id: str, user_id: str, token_hash: str
+) -> None:
+    """All of the user's but that one."""
+    await transaction.execute(
+        delete(token).where(
+            token.c.organization_id == organization_id, token.c.user_id == user_id, token.c.hash != token_hash
+        )
+    )
 
 
 async def find_token(transaction: AsyncConnection, token_hash: str) -> tuple[Principal, int] | None:
     """Whose token that is, with the rights of this moment, and when it expires."""
     rows = (await transaction.execute(_TOKEN, {"hash": token_hash})).all()
-    if not rows:
-        return None
-    user_id, user_name, organization_id, role_id, capabilities, expires_at, _ = rows[0]
-    groups = frozenset(row[-1] for row in rows if row[-1] is not None)
-    return Principal(user_id, user_name, organization_id, role_id, capabilities_in(capabilities), groups), expires_at
+    return (_principal(rows), rows[0].expires_at) if rows else None
 
 
-def _token() -> Select[Any]:
-    """One row for each asset group of the user, or one."""
+async def find_principal(transaction: AsyncConnection, organization_id: str, user_id: str) -> Principal | None:
+    """The user with the rights of this moment."""
+    rows = (await transaction.execute(_PRINCIPAL, {"organization_id": organization_id, "user_id": user_id})).all()
+    return _principal(rows) if rows else None
+
+
+def _principal(rows: Sequence[Row[Any]]) -> Principal:
+    """Of one row for each asset group of the user, or one."""
+    first = rows[0]
+    groups = frozenset(row.asset_group_id for row in rows if row.asset_group_id is not None)
+    capabilities = roles.capabilities_in(first.capabilities)
+    return Principal(first.id, first.user_name, first.organization_id, first.role_id, capabilities, groups)
+
+
+def _principals() -> Select[Any]:
     of_user = (membership.c.organization_id == user.c.organization_id) & (membership.c.user_id == user.c.id)
     return (
         select(
             user.c.id, user.c.user_name, user.c.organization_id, user.c.role_id, role.c.capabilities,
-            token.c.expires_at, membership.c.asset_group_id,
+            membership.c.asset_group_id,
         )
-        .select_from(token)
-        .join(user, (user.c.organization_id == token.c.organization_id) & (user.c.id == token.c.user_id))
+        .select_from(user)
         .join(role, (role.c.organization_id == user.c.organization_id) & (role.c.id == user.c.role_id))
         .outerjoin(membership, of_user)
-        .where(token.c.hash == bindparam("hash"))
     )  # fmt: skip
 
 
+_PRINCIPAL = _principals().where(
+    user.c.organization_id == bindparam("organization_id"), user.c.id == bindparam("user_id")
+)
 # Built once: it runs for every request.
-_TOKEN = _token()
+_TOKEN = (
+    _principals()
+    .join(token, (token.c.organization_id == user.c.organization_id) & (token.c.user_id == user.c.id))
+    .add_columns(token.c.expires_at)
+    .where(token.c.hash == bindparam("hash"))
+)
