@@ -133,7 +133,10 @@ class Site:
 
     def delivered(self, made: dict[str, str], patience: float = PATIENCE) -> int:
         """Returns when all of them were received and the delivery log says so: how many requests were repeats."""
-        until(lambda: self._all_received(made), f"all {len(made)} deliveries received", patience)
+        try:
+            until(lambda: self._all_received(made), f"all {len(made)} deliveries received", patience)
+        except Failed as failure:
+            raise Failed(f"{failure}; the delivery log has {dict(self.count(made))}") from None
         self.ended(made, "succeeded", patience)
         return sum(self._received()[subject, delivery] - 1 for subject, delivery in made.items())
 
