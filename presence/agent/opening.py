@@ -8,6 +8,8 @@ elsewhere.
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
+from typing import TypeVar
 
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
@@ -36,6 +38,10 @@ UNACKNOWLEDGED = 30_000
 """Milliseconds: what was sent and not acknowledged for so long ends the connection, by the kernel's doing."""
 FRAMES_AHEAD = 16
 
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+Trusting = Callable[[ControlPlane], ssl.SSLContext]
+"""Says whom to believe; called in a thread."""
+
 
 class Websocket(ClientConnection):
     """A connection that remembers what cut the one below it."""
@@ -48,11 +54,15 @@ class Websocket(ClientConnection):
 
 
 class Opening:
-    """One try. `step` and `place` say how far it came; `offset`: what is known of the host's clock, for an error."""
+    """One try. `step` and `place` say how far it came, `trail` on which way: the last place of each step.
+
+    `offset`: what is known of the host's clock, for an error.
+    """
 
     def __init__(self, settings: ControlPlane, resolver: Resolver, clock: Clock, offset: int | None) -> None:
         self.step = Step.KEY
         self.place = ""
+        self.trail: dict[Step, str] = {}
         self._settings = settings
         self._resolver = resolver
         self._clock = clock
@@ -63,13 +73,7 @@ class Opening:
     async def run(self, key: Key) -> Websocket:
         """The open websocket. Raises what `failures.EXPECTED` names."""
         async with asyncio.timeout(OPENING_SECONDS):
-            self._enter(Step.PROXY)
-            proxy = self._settings.link_proxy()
-            context = None
-            if self._scheme == "wss":
-                self._enter(Step.TLS)
-                context = await asyncio.to_thread(trust, self._settings)
-            connection = await self._secure(await self._reach(proxy), context, proxy)
+            connection = await self.connect(self._websocket)
             try:
                 await self._upgrade(connection, key)
             except BaseException:
@@ -78,8 +82,22 @@ class Opening:
         self._enter(Step.SESSION)
         return connection
 
+    async def connect(self, make: Callable[[], P], trusting: Trusting = trust) -> P:
+        """The protocol that `make` makes, on a connection to the control plane, inside TLS where its URL says so.
+
+        Raises what `failures.EXPECTED` names; the caller bounds it.
+        """
+        self._enter(Step.PROXY)
+        proxy = self._settings.link_proxy()
+        context = None
+        if self._scheme == "wss":
+            self._enter(Step.TLS)
+            context = await asyncio.to_thread(trusting, self._settings)
+        return await self._secure(await self._reach(proxy), context, proxy, make)
+
     def _enter(self, step: Step, place: str = "") -> None:
         self.step, self.place = step, place
+        self.trail[step] = place
 
     async def _reach(self, proxy: LinkProxy | None) -> socket.socket:
         """A socket on which the control plane is to be heard next."""
@@ -114,15 +132,19 @@ class Opening:
         raise failure
 
     async def _secure(
-        self, connected: socket.socket, context: ssl.SSLContext | None, proxy: LinkProxy | None
-    ) -> Websocket:
-        """The websocket protocol on the socket, inside TLS for wss."""
+        self,
+        connected: socket.socket,
+        context: ssl.SSLContext | None,
+        proxy: LinkProxy | None,
+        make: Callable[[], P],
+    ) -> P:
+        """The protocol on the socket, inside TLS for wss."""
         self._enter(Step.TLS, self._there)
         name = self._host if context is not None else None
         try:
             async with asyncio.timeout(STEP_SECONDS):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    self._websocket, sock=connected, ssl=context, server_hostname=name
+                    make, sock=connected, ssl=context, server_hostname=name
                 )
         except ssl.SSLCertVerificationError as error:
             connected.close()

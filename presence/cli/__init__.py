@@ -19,7 +19,9 @@ COMMANDS = {
     "pause": ("presence.cli.pause", "Let no attempt start: local maintenance."),
     "resume": ("presence.cli.resume", "End a pause."),
     "test-fire": ("presence.cli.test_fire", "Send one request through the agent's code, and show each attempt."),
-    "config": ("presence.cli.config", "Look at the agent's settings."),
+    "enroll": ("presence.cli.enroll", "Trade a one-time token for this agent's key."),
+    "doctor": ("presence.cli.doctor", "Check the way to the control plane and to the targets; say what to do."),
+    "config": ("presence.cli.config", "Check and show the agent's settings."),
     "control-plane": ("presence.cli.control_plane", "Set up and run the control plane."),
 }
 

@@ -1,0 +1,73 @@
+"""The settings as they count on this host: with what is found rather than set, with sources, without secrets."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from presence.agent.control_path import DEFAULT_FILE
+from presence.agent.keys import STORED
+from presence.agent.settings import CREDENTIAL, PREFIX, AgentSettings, ControlPlane
+from presence.agent.target_settings import Target
+from presence.agent.targets import Targets
+from presence.agent.trust import trust
+from presence.configuration import Setting, effective
+from presence.errors import ConfigurationError
+
+
+def effective_settings(settings: AgentSettings, config: Path | None) -> list[Setting]:
+    """Every option in the order of the file, with its value and where that comes from; secrets are masked."""
+    return [
+        _found(setting, settings) for setting in effective(settings, prefix=PREFIX, config=config, default=DEFAULT_FILE)
+    ]
+
+
+def _found(setting: Setting, settings: AgentSettings) -> Setting:
+    """What is not set, but is found by the program."""
+    file = settings.control_plane.credential_file()
+    match setting:
+        case Setting("control_plane.key_file", None) if file is not None:
+            return setting._replace(value=str(file), source=f"systemd's credential {CREDENTIAL}")
+        case Setting("journal.path", None):
+            return setting._replace(value=str(settings.journal.location()))
+        case Setting("control.socket", None):
+            return setting._replace(value=str(settings.control_socket()))
+        case _:
+            return setting
+
+
+def stored_key(settings: AgentSettings) -> Path:
+    """The file of the key that the control plane gave over the link."""
+    return settings.journal.location().with_name(STORED)
+
+
+def faults_of_files(settings: AgentSettings) -> list[str]:
+    """What is wrong with the files that the settings name: each line names the setting, the file and the remedy."""
+    control_plane = settings.control_plane
+    readers: list[Callable[[], object]] = [partial(trust, control_plane)]
+    if control_plane.key is not None or control_plane.credential_file() is not None:
+        readers.append(partial(_read_key, control_plane))
+    if control_plane.url is not None:
+        readers.append(control_plane.link_proxy)
+    readers += [partial(Targets, _only(settings, number)) for number in range(len(settings.targets))]
+    return [fault for reader in readers if (fault := _fault_of(reader)) is not None]
+
+
+def _only(settings: AgentSettings, number: int) -> AgentSettings:
+    """The settings with that table of targets in its place, and nothing to be read before it."""
+    before = (Target(host="localhost"),) * number
+    return settings.model_copy(update={"targets": (*before, settings.targets[number])})
+
+
+def _read_key(settings: ControlPlane) -> None:
+    try:
+        settings.read_key()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"control_plane.key_file: {error}") from None
+
+
+def _fault_of(reader: Callable[[], object]) -> str | None:
+    try:
+        reader()
+    except ConfigurationError as error:
+        return str(error)
+    return None
