@@ -69,6 +69,12 @@ class DatabaseError(PresenceError):
     exit_code = ExitCode.CONFIGURATION
 
 
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached now: trying again later helps."""
+
+    exit_code = ExitCode.FAILED
+
+
 class ProtocolViolation(PresenceError):
     """The peer broke the protocol; the connection is closed with `close_code` and this text as the reason."""
 

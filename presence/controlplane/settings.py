@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
@@ -17,6 +18,8 @@ from presence.configuration import Section, load
 PREFIX = "PRESENCE_CP_"
 DEFAULT_CONFIG = Path("/etc/presence/control-plane.toml")
 SQLITE = "sqlite:///"
+POSTGRESQL = "postgresql://"
+_URL_OPTIONS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 def _state_directory() -> Path:
@@ -28,10 +31,30 @@ def _default_database() -> str:
 
 
 def _database_url(url: str) -> str:
-    if url.startswith(("postgresql:", "postgres:", "postgresql+")):
-        raise ValueError("PostgreSQL comes with a later version; use a SQLite file")
+    if url.startswith(POSTGRESQL):
+        return _postgresql_url(url)
+    if url.startswith(("postgres:", "postgresql")):
+        raise ValueError("write the scheme of a PostgreSQL database as postgresql://")
     if not url.startswith(SQLITE) or len(url) == len(SQLITE) or "?" in url or ":memory:" in url:
-        raise ValueError("only a SQLite file is supported")
+        raise ValueError("neither a SQLite file nor a PostgreSQL database")
+    return url
+
+
+def _postgresql_url(url: str) -> str:
+    """A URL without secrets, so that errors may repeat it."""
+    try:
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError("not a PostgreSQL URL") from None
+    if parts.scheme != "postgresql" or not url.startswith(POSTGRESQL):
+        raise ValueError("not a PostgreSQL URL")
+    if parts.password is not None:
+        raise ValueError("holds a password; write that into a file, and name it as the setting for password files")
+    if not parts.username or not parts.path.strip("/") or parts.fragment:
+        raise ValueError("a PostgreSQL URL names the user and the database")
+    if any(name not in _URL_OPTIONS for name, _ in options):
+        raise ValueError(f"a PostgreSQL URL may have these options only: {', '.join(_URL_OPTIONS)}")
     return url
 
 
@@ -56,15 +79,51 @@ class Server(Section):
 
 
 class Store(Section):
-    """`sqlite:////absolute/path.db`; the default is a file in the state directory."""
+    """A SQLite file, by default one in the state directory, or a PostgreSQL database: `postgresql://user@host/name`.
+
+    On PostgreSQL the user of `url` may read and change rows; that of `owner_url`, which `init` and `migrate` connect
+    with, owns the tables. Passwords are read from the files named here, else as PGPASSFILE says.
+    """
 
     url: Annotated[str, AfterValidator(_database_url)] = Field(
         default_factory=_default_database, examples=["sqlite:////var/lib/presence/control-plane.db"]
     )
+    password_file: Path | None = Field(None, examples=["/etc/presence/database.password"])
+    owner_url: Annotated[str, AfterValidator(_postgresql_url)] | None = Field(
+        None, examples=["postgresql://presence_owner@db.example.com/presence"]
+    )
+    owner_password_file: Path | None = Field(None, examples=["/root/presence-owner.password"])
+
+    @model_validator(mode="after")
+    def _only_for_postgresql(self) -> "Store":
+        if not self.is_postgresql and (self.owner_url or self.password_file or self.owner_password_file):
+            raise ValueError(
+                "owner_url, password_file and owner_password_file are for PostgreSQL; url is a SQLite file"
+            )
+        return self
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.url.startswith(POSTGRESQL)
 
     @property
     def path(self) -> Path:
+        """The SQLite file."""
+        assert not self.is_postgresql, "a PostgreSQL database has no file"
         return Path(self.url.removeprefix(SQLITE))
+
+    @property
+    def user(self) -> str:
+        """The PostgreSQL role that serves."""
+        return unquote(urlsplit(self.url).username or "")
+
+
+class Retention(Section):
+    """Days that are kept: finished deliveries, events (and so their ids, by which a repeated one is known), audits."""
+
+    deliveries: int = Field(90, ge=1, le=36_500, examples=[90])
+    events: int = Field(90, ge=1, le=36_500, examples=[90])
+    audits: int = Field(365, ge=1, le=36_500, examples=[365])
 
 
 class Auth(Section):
@@ -107,6 +166,7 @@ class ControlPlaneSettings(BaseSettings):
     database: Store = Field(default_factory=Store)
     auth: Auth = Auth()
     dispatch: Dispatch = Dispatch()
+    retention: Retention = Retention()
     log: Log = Log()
 
     @property

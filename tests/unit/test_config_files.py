@@ -30,9 +30,10 @@ EXAMPLES = {
     "server.public_url",
     "server.agent_package",
     "auth.encryption_keys_file",
-    "server.agent_package",
-    "auth.encryption_keys_file",
     "database.url",
+    "database.password_file",
+    "database.owner_url",
+    "database.owner_password_file",
     "delivery.rate",
     *(f"targets.{key}" for key in Target.model_fields if key != "proxy_resolves"),
 }

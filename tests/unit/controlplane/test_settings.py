@@ -36,6 +36,15 @@ def test_the_environment_beats_the_file(file: Path, monkeypatch: pytest.MonkeyPa
     assert settings.database.path == Path("/tmp/x.db")
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql://u@h:5433/d", "postgresql://u@/d?host=/run/postgresql", "postgresql://u@h/d?sslmode=require"]
+)
+def test_a_postgresql_database(file: Path, url: str) -> None:
+    file.write_text(f'[database]\nurl = "{url}"\nowner_url = "postgresql://o@h/d"\npassword_file = "/x"\n')
+    database = load_settings(file).database
+    assert (database.is_postgresql, database.url, database.user) == (True, url, "u")
+
+
 def test_the_file_named_by_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text("[server]\nport = 5\n")
     monkeypatch.setenv("PRESENCE_CP_CONFIG", str(file))
@@ -51,8 +60,15 @@ def test_the_file_named_by_the_environment(file: Path, monkeypatch: pytest.Monke
         ("[server]\nprot = 1\n", [":2: ", "server.prot: no such setting", "did you mean port?"]),
         ("[sever]\nport = 1\n", [":1: ", "sever: no such setting", "server"]),
         ("server = 1\n", [":1: ", "server"]),
-        ('[database]\nurl = "postgresql://u:SECRET@h/d"\n', [":2: ", "database.url", "later version", "sqlite:////"]),
-        ('[database]\nurl = "mysql://SECRET"\n', [":2: ", "database.url", "only a SQLite file", "sqlite:////"]),
+        ('[database]\nurl = "postgresql://u:SECRET@h/d"\n', [":2: ", "database.url", "holds a password", "file"]),
+        ('[database]\nurl = "postgresql://h/SECRET"\n', [":2: ", "database.url", "names the user and the database"]),
+        ('[database]\nurl = "postgresql://u@h"\n', [":2: ", "database.url", "names the user and the database"]),
+        ('[database]\nurl = "postgresql://u@h/d?password=SECRET"\n', ["database.url", "these options only", "sslmode"]),
+        ('[database]\nurl = "postgresql://u@[h/d"\n', ["database.url", "not a PostgreSQL URL"]),
+        ('[database]\nurl = "postgresql+asyncpg://u@h/d"\n', ["database.url", "postgresql://"]),
+        ('[database]\nurl = "mysql://SECRET"\n', [":2: ", "database.url", "neither a SQLite file nor", "sqlite:////"]),
+        ('[database]\nowner_url = "postgresql://u@h/d"\n', ["database", "url is a SQLite file"]),
+        ('[database]\nowner_url = "sqlite:////x"\n', ["database.owner_url", "not a PostgreSQL URL"]),
         ('[server]\npublic_url = "SECRET"\n', ["server.public_url", "https://presence.example.com"]),
         ("[dispatch]\ncanary_every = 60\n", ["dispatch", "canary_every must be shorter"]),
         ("[dispatch]\nlease = nan\n", ["dispatch.lease", "finite"]),
@@ -75,7 +91,11 @@ def test_errors_in_the_file(file: Path, text: str, says: list[str]) -> None:
     ("name", "value", "says"),
     [
         ("PRESENCE_CP_SERVER__PORT", "SECRET", "PRESENCE_CP_SERVER__PORT: server.port"),
-        ("PRESENCE_CP_SERVER__PROT", "1", "PRESENCE_CP_SERVER__PROT: no such setting; did you mean PRESENCE_CP_SERVER__PORT?"),
+        (
+            "PRESENCE_CP_SERVER__PROT",
+            "1",
+            "PRESENCE_CP_SERVER__PROT: no such setting; did you mean PRESENCE_CP_SERVER__PORT?",
+        ),
         ("PRESENCE_CP_SERVER", "SECRET", "PRESENCE_CP_SERVER: not JSON"),
         ("PRESENCE_CP_CONFIG", "/nowhere.toml", "/nowhere.toml: there is no such file"),
     ],
