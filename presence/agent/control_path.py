@@ -1,7 +1,8 @@
 """Where the running daemon's control socket is: the same answer for the daemon and for the commands that ask it.
 
-`find_control_socket` is for the commands. Light on purpose: a container's health check starts every few seconds, and loading all settings takes longer than the
-question. So only the two settings that matter are read here, with the precedence that all settings have.
+`find_control_socket` is for the commands. It is light on purpose: a container's health check starts every few seconds,
+and to load all settings takes longer than the question. So only the two that matter are read, with the precedence that
+all settings have.
 """
 
 import os
