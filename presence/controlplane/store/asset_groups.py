@@ -102,7 +102,7 @@ async def entered(
 
 
 async def default_id(transaction: AsyncConnection, organization_id: str) -> str:
-    """The id of the organization's Default group."""
+    """The organization's Default group, whoever may enter it."""
     query = select(asset_group.c.id).where(asset_group.c.organization_id == organization_id, asset_group.c.is_default)
     found: str = (await transaction.execute(query)).scalar_one()
     return found
@@ -142,12 +142,29 @@ async def remove(transaction: AsyncConnection, organization_id: str, asset_group
     await transaction.execute(delete(asset_group).where(_named(organization_id, asset_group_id)))
 
 
-async def members(transaction: AsyncConnection, organization_id: str, asset_group_id: str) -> frozenset[str]:
-    """The ids of the users who are members."""
-    query = select(membership.c.user_id).where(
-        membership.c.organization_id == organization_id, membership.c.asset_group_id == asset_group_id
+async def move_applications(
+    transaction: AsyncConnection, organization_id: str, source_id: str, target_id: str, moved_by: str, now: int
+) -> list[str]:
+    """Moves all applications of one group to another one; gives their ids."""
+    moved = await transaction.execute(
+        update(application)
+        .where(application.c.organization_id == organization_id, application.c.asset_group_id == source_id)
+        .values(asset_group_id=target_id, grouped_by=moved_by, grouped_at=now)
+        .returning(application.c.id)
     )
-    return frozenset((await transaction.execute(query)).scalars())
+    return list(moved.scalars())
+
+
+async def has_member_beside(
+    transaction: AsyncConnection, organization_id: str, asset_group_id: str, user_id: str
+) -> bool:
+    """Whether anybody else is a member of the group."""
+    query = select(membership.c.user_id).where(
+        membership.c.organization_id == organization_id,
+        membership.c.asset_group_id == asset_group_id,
+        membership.c.user_id != user_id,
+    )
+    return (await transaction.execute(query.limit(1))).first() is not None
 
 
 async def owned_webhooks(transaction: AsyncConnection, organization_id: str, asset_group_id: str) -> list[str]:

@@ -1,0 +1,218 @@
+"""Asset groups: what an organization's applications and webhooks are divided into."""
+
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from presence.clock import Clock
+from presence.controlplane.access import Capability, Principal
+from presence.controlplane.odata import ListQuery
+from presence.controlplane.services.accounts import acting, acting_with
+from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.store import applications, asset_groups, audits, users
+from presence.controlplane.store.asset_groups import AssetGroup
+from presence.controlplane.store.audits import Activity, Change, Entity, Fields
+from presence.controlplane.store.engine import Database
+from presence.logs import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a group shall be. None: as it was, and for a new group nothing. An empty text clears."""
+
+    name: str | None = None
+    description: str | None = None
+    contact_person: str | None = None
+
+    def applied(self, group: AssetGroup) -> AssetGroup:
+        return replace(
+            group,
+            name=group.name if self.name is None else self.name,
+            description=group.description if self.description is None else self.description or None,
+            contact_person=group.contact_person if self.contact_person is None else self.contact_person or None,
+        )
+
+
+class AssetGroups:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def page(self, principal: Principal, query: ListQuery) -> tuple[list[AssetGroup], int | None]:
+        """The groups that the principal may enter."""
+        async with self._database.read(principal.organization_id) as transaction:
+            return await asset_groups.page(transaction, principal, query)
+
+    async def create(self, principal: Principal, draft: Draft) -> AssetGroup:
+        """A group, of which whoever makes it becomes a member unless it may enter all groups anyway.
+
+        Raises Refusal MISSING_CAPABILITIES or ASSETGROUP_NAME_EXISTS.
+        """
+        now = self._clock.wall()
+        async with self._database.write(principal.organization_id) as transaction:
+            me = await acting_with(transaction, principal, Capability.MANAGE_ASSET_GROUPS)
+            nothing = AssetGroup(str(uuid4()), "", None, None, False, me.user_name, now)
+            made = draft.applied(nothing)
+            await _require_free(transaction, me, made.name)
+            await asset_groups.add(transaction, me.organization_id, made)
+            if not me.enters_all_groups:
+                await users.admit(transaction, me.organization_id, [(me.user_id, made.id)])
+                made = replace(made, users_count=1)
+            await _record(transaction, me, now, Activity.CREATE, made.id, after=_fields(made))
+        _log.info("asset group created", asset_group=made.id, user=me.user_id)
+        return made
+
+    async def change(self, principal: Principal, asset_group_id: str, draft: Draft) -> AssetGroup:
+        """Raises Refusal ASSETGROUP_NO_ACCESS, MISSING_CAPABILITIES, ASSETGROUP_NAME_EXISTS, and
+        ASSETGROUP_CHANGE_DEFAULT for a new name of the Default group."""
+        now = self._clock.wall()
+        async with self._database.write(principal.organization_id) as transaction:
+            me = await acting(transaction, principal)
+            before = await _changeable(transaction, me, asset_group_id)
+            after = draft.applied(before)
+            if after.name != before.name:
+                if before.is_default:
+                    raise Refusal(Key.ASSETGROUP_CHANGE_DEFAULT, "the Default group cannot be renamed")
+                await _require_free(transaction, me, after.name)
+            if after != before:
+                await asset_groups.change(transaction, me.organization_id, after)
+                was, now_is = audits.changed(_fields(before), _fields(after))
+                await _record(transaction, me, now, Activity.MODIFY, before.id, before=was, after=now_is)
+        return after
+
+    async def delete(self, principal: Principal, asset_group_id: str, *, forced: bool) -> None:
+        """Deletes a group. One with applications, webhooks, or members beside the principal only where `forced`:
+
+        - its applications move to the Default group, for which the principal needs what `move` needs. Nothing that
+          was scanned is lost, but the members of the Default group see it from then on.
+        - its members keep their accounts and their other groups.
+        - its webhooks block even so: delete them first.
+
+        Webhooks at organization level lose the group as a scope, forced or not.
+
+        Raises Refusal ASSETGROUP_NO_ACCESS, MISSING_CAPABILITIES, ASSETGROUP_CHANGE_DEFAULT, ASSETGROUP_ASSOCIATION.
+        """
+        now = self._clock.wall()
+        async with self._database.write(principal.organization_id) as transaction:
+            me = await acting(transaction, principal)
+            group = await _changeable(transaction, me, asset_group_id)
+            if group.is_default:
+                raise Refusal(Key.ASSETGROUP_CHANGE_DEFAULT, "the Default group cannot be deleted")
+            if not forced:
+                await _require_empty(transaction, me, group)
+            if await asset_groups.owned_webhooks(transaction, me.organization_id, group.id):
+                raise Refusal(Key.ASSETGROUP_ASSOCIATION, "the group has webhooks; delete them first")
+            if group.apps_count:
+                default_id = await asset_groups.default_id(transaction, me.organization_id)
+                if not me.enters(default_id):
+                    raise Refusal(
+                        Key.ASSETGROUP_NO_ACCESS,
+                        "the group's applications would move to the Default group, which you may not enter;"
+                        " move them to another one first, with MoveAssetGroupResources",
+                    )
+                await _move_applications(transaction, me, group.id, default_id, now)
+            scoped = await asset_groups.associated_webhooks(transaction, me.organization_id, group.id)
+            scope = {"Scope": "AssetGroup", "ScopeId": group.id}
+            changes = [Change(webhook_id, before=scope) for webhook_id in scoped]
+            await audits.record_all(transaction, me, now, Activity.DISASSOCIATE, Entity.WEBHOOK, changes)
+            await asset_groups.remove(transaction, me.organization_id, group.id)
+            await _record(transaction, me, now, Activity.DELETE, group.id, before=_fields(group))
+        _log.info("asset group deleted", asset_group=asset_group_id, user=me.user_id)
+
+    async def move(self, principal: Principal, source_id: str, target_id: str) -> AssetGroup:
+        """Moves all applications of one group to another one; gives that. What the new group does not allow of their
+        associations, those with webhooks of the old one, is removed.
+
+        The webhooks of a group stay: to which group one belongs never changes. So do its members, and so does the
+        group as a scope of webhooks: what these mean is the group, not what is in it today.
+
+        Raises Refusal ASSETGROUP_NO_ACCESS for either group, MISSING_CAPABILITIES without the right to manage both
+        groups and applications, INVALID_INPUT where both are one.
+        """
+        now = self._clock.wall()
+        async with self._database.write(principal.organization_id) as transaction:
+            me = await acting(transaction, principal)
+            for asset_group_id in (source_id, target_id):
+                await _changeable(transaction, me, asset_group_id)
+            if source_id == target_id:
+                raise Refusal(Key.INVALID_INPUT, "the source and the destination are the same asset group")
+            count = await _move_applications(transaction, me, source_id, target_id, now)
+            target = await _changeable(transaction, me, target_id)
+        _log.info("asset group moved", asset_group=source_id, target=target_id, applications=count, user=me.user_id)
+        return target
+
+
+async def _changeable(transaction: AsyncConnection, me: Principal, asset_group_id: str) -> AssetGroup:
+    """The group, which the principal may change."""
+    found = await asset_groups.find(transaction, me, asset_group_id)
+    if found is None:
+        raise Refusal(Key.ASSETGROUP_NO_ACCESS, "there is no such asset group")
+    _require(me, Capability.MANAGE_ASSET_GROUPS)
+    return found
+
+
+def _require(me: Principal, capability: Capability) -> None:
+    if not me.has(capability):
+        raise Refusal.missing(capability)
+
+
+async def _require_free(transaction: AsyncConnection, me: Principal, name: str) -> None:
+    if await asset_groups.is_named(transaction, me.organization_id, name):
+        raise Refusal(Key.ASSETGROUP_NAME_EXISTS, "an asset group of that name exists already; choose another name")
+
+
+async def _require_empty(transaction: AsyncConnection, me: Principal, group: AssetGroup) -> None:
+    organization_id = me.organization_id
+    contents = {
+        "applications": group.apps_count > 0,
+        "webhooks": bool(await asset_groups.owned_webhooks(transaction, organization_id, group.id)),
+        "other members": await asset_groups.has_member_beside(transaction, organization_id, group.id, me.user_id),
+    }
+    found = [name for name, is_there in contents.items() if is_there]
+    if found:
+        raise Refusal(
+            Key.ASSETGROUP_ASSOCIATION,
+            "the group has {0}; move or remove them first, or delete it with forceDeletion=true",
+            " and ".join(found),
+        )
+
+
+async def _move_applications(
+    transaction: AsyncConnection, me: Principal, source_id: str, target_id: str, now: int
+) -> int:
+    """Moves the applications of a group, and removes the associations that the new one does not allow."""
+    _require(me, Capability.MANAGE_APPLICATIONS)
+    organization_id = me.organization_id
+    moved = await asset_groups.move_applications(transaction, organization_id, source_id, target_id, me.user_name, now)
+    lost = await applications.dissociate(transaction, organization_id, target_id)
+    before, after = {"AssetGroupId": source_id}, {"AssetGroupId": target_id}
+    moves = [Change(application_id, before, after, asset_group_id=target_id) for application_id in moved]
+    await audits.record_all(transaction, me, now, Activity.MOVE, Entity.APPLICATION, moves)
+    losses = [
+        Change(
+            one.webhook_id,
+            before={"Scope": "Application", "ScopeId": one.application_id},
+            asset_group_id=one.webhook_group_id,
+        )
+        for one in lost
+    ]
+    await audits.record_all(transaction, me, now, Activity.DISASSOCIATE, Entity.WEBHOOK, losses)
+    return len(moved)
+
+
+def _fields(group: AssetGroup) -> Fields:
+    """As the audit log has it."""
+    return {"Name": group.name, "Description": group.description, "ContactPerson": group.contact_person}
+
+
+async def _record(
+    transaction: AsyncConnection, me: Principal, now: int, activity: Activity, group_id: str,
+    *, before: Fields | None = None, after: Fields | None = None,
+) -> None:  # fmt: skip
+    await audits.record(
+        transaction, me, now, activity, Entity.ASSET_GROUP, group_id,
+        before=before, after=after, asset_group_id=group_id,
+    )  # fmt: skip
