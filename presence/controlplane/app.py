@@ -28,10 +28,12 @@ from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.gateway import Gateway
 from presence.controlplane.leases import Leases
 from presence.controlplane.services.accounts import Accounts
+from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.sessions import Sessions
+from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store.engine import Database, open_database
@@ -79,8 +81,10 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
         presences=presences,
         webhooks=Webhooks(database, clock, bus),
+        webhook_actions=WebhookActions(database, clock, bus),
         events=Events(database, clock, bus),
         deliveries=Deliveries(database, clock, bus, connections),
+        audits=Audits(database),
         clock=clock,
         active_within=int(settings.dispatch.canary_every * 1000) * ACTIVE_CANARIES,
         public_url=settings.server.public_url,

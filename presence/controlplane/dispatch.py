@@ -179,6 +179,7 @@ class Dispatcher:
             async with self._database.write(peer.organization_id) as transaction:
                 for instance_id, ids in late:
                     await deliveries.requeue_dispatched(transaction, peer, instance_id, ids)
+                    await cancellation.confirm(transaction, peer, instance_id, ids, now)
             self._bus.wake(peer.presence_id)
 
 

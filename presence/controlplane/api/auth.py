@@ -10,10 +10,12 @@ from starlette.requests import Request
 from presence.clock import Clock
 from presence.controlplane.access import Principal
 from presence.controlplane.services.accounts import Accounts
+from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 
 
@@ -25,8 +27,10 @@ class Services:
     accounts: Accounts
     presences: Presences
     webhooks: Webhooks
+    webhook_actions: WebhookActions
     events: Events
     deliveries: Deliveries
+    audits: Audits
     clock: Clock
     active_within: int
     public_url: str | None

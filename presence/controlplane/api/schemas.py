@@ -58,7 +58,20 @@ class ErrorMessage(Output):
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorMessage, "description": "Bad request"},
     401: {"model": ErrorMessage, "description": "Not logged in"},
+    413: {"model": ErrorMessage, "description": "The body is larger than 1 MiB"},
+    429: {
+        "model": ErrorMessage,
+        "description": "Too many requests: wait for Retry-After seconds",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+    },
+    503: {
+        "model": ErrorMessage,
+        "description": "The database cannot be used now: nothing was changed",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+    },
 }
+"""What every resource may answer."""
+FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"model": ErrorMessage, "description": "You may not do that"}}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorMessage, "description": "There is no such thing"}}
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorMessage, "description": "Its state does not allow it"}}
 

@@ -132,12 +132,6 @@ async def create_webhook(services: Using, principal: Authenticated, body: NewWeb
     return _model(await services.webhooks.create(principal, draft), services)
 
 
-@router.post("/{webhook_id}/Resume", responses=ERRORS)
-async def resume_webhook(services: Using, principal: Authenticated, webhook_id: UUID) -> WebhookModel:
-    """Ends the pause of a webhook, and queues again what was held for it. Takes no body."""
-    return _model(await services.webhooks.resume(principal, str(webhook_id)), services)
-
-
 def _refuse_what_is_not_sent(body: NewWebhook) -> None:
     """Better a clear no than a webhook that does something else than was asked for."""
     if body.asset_group_id is not None:

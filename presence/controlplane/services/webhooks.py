@@ -9,7 +9,7 @@ from presence.clock import Clock
 from presence.controlplane.access import Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.services.refusal import Key, Refusal
-from presence.controlplane.store import holds, presences, webhooks
+from presence.controlplane.store import presences, webhooks
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.presences import Presence
 from presence.controlplane.store.webhooks import Webhook
@@ -87,25 +87,6 @@ class Webhooks:
     async def count(self, principal: Principal) -> int:
         async with self._database.read(principal.organization_id) as transaction:
             return await webhooks.count(transaction, principal.organization_id)
-
-    async def resume(self, principal: Principal, webhook_id: str) -> WebhookView:
-        """Ends the webhook's pause, if there is one, and queues again what was held for it.
-
-        Raises Refusal INVALID_WEBHOOK for an unknown webhook.
-        """
-        async with self._database.write(principal.organization_id) as transaction:
-            known = await webhooks.find(transaction, principal.organization_id, webhook_id)
-            if known is None:
-                raise Refusal(Key.INVALID_WEBHOOK, "there is no such webhook")
-            await webhooks.resume(transaction, principal.organization_id, webhook_id)
-            count = await holds.requeue_paused(transaction, principal.organization_id, known)
-            resumed = await webhooks.find(transaction, principal.organization_id, webhook_id)
-            found = await presences.find(transaction, principal.organization_id, [known.presence_id])
-        assert resumed is not None, "it was found in the same transaction"
-        if known.paused_at is not None:
-            _log.info("webhook resumed", webhook=webhook_id, queued=count, user=principal.user_id)
-        self._bus.wake(resumed.presence_id)
-        return WebhookView(resumed, found[resumed.presence_id])
 
 
 def _check(draft: Draft) -> None:

@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.controlplane.access import Peer
 from presence.controlplane.store.chunks import chunks
 from presence.controlplane.store.deliveries import change, of
-from presence.controlplane.store.tables import delivery
-from presence.controlplane.store.webhooks import Webhook
+from presence.controlplane.store.tables import UNFINISHED, delivery
 from presence.domain.delivery import DeliveryState
 from presence.domain.outcome import Reason
 
@@ -108,16 +107,24 @@ async def hold_queued(transaction: AsyncConnection, peer: Peer, webhook_ids: Col
     return changed.rowcount
 
 
-async def requeue_paused(transaction: AsyncConnection, organization_id: str, resumed: Webhook) -> int:
-    """Queues again what was held while the webhook was paused. Gives how many there were."""
+async def hold_of_webhook(transaction: AsyncConnection, organization_id: str, webhook_id: str) -> int:
+    """Holds what is queued of a webhook that is paused. Gives how many there were."""
     changed = await transaction.execute(
-        change(_D.QUEUED, _D.HELD)
-        .where(
-            delivery.c.organization_id == organization_id,
-            delivery.c.presence_id == resumed.presence_id,
-            delivery.c.webhook_id == resumed.id,
-            delivery.c.reason == WEBHOOK_PAUSED,
-        )
-        .values(reason=None)
+        change(_D.HELD, _D.QUEUED).where(_of_webhook(organization_id, webhook_id)).values(reason=WEBHOOK_PAUSED)
     )
     return changed.rowcount
+
+
+async def requeue_paused(transaction: AsyncConnection, organization_id: str, webhook_id: str) -> list[str]:
+    """Queues again what was held while the webhook was paused. Gives the presence of each."""
+    changed = await transaction.execute(
+        change(_D.QUEUED, _D.HELD)
+        .where(_of_webhook(organization_id, webhook_id), delivery.c.reason == WEBHOOK_PAUSED)
+        .values(reason=None)
+        .returning(delivery.c.presence_id)
+    )
+    return list(changed.scalars())
+
+
+def _of_webhook(organization_id: str, webhook_id: str) -> ColumnElement[bool]:
+    return and_(UNFINISHED, delivery.c.organization_id == organization_id, delivery.c.webhook_id == webhook_id)

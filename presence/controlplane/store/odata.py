@@ -50,7 +50,7 @@ async def page(
     query: ListQuery,
     columns: Columns,
     default: Sequence[ColumnElement[Any]],
-) -> tuple[list[Row[Any]], int | None]:
+) -> tuple[list[Row[*tuple[Any, ...]]], int | None]:
     """The rows of the statement that are asked for, and how many there are in all if that is asked, too.
 
     `columns`: what is behind each field of the resource. `default`: the order where none is asked for, and what
@@ -67,7 +67,8 @@ async def page(
         return [], count
     orders = [_order(order, columns, dialect) for order in query.order]
     rows = await transaction.execute(statement.order_by(*orders, *default).limit(query.top).offset(query.skip))
-    return list(rows.all()), count
+    found: list[Any] = list(rows.all())
+    return found, count
 
 
 def condition(filter_: Filter, columns: Columns, dialect: str) -> Condition:

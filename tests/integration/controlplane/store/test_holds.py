@@ -217,8 +217,8 @@ async def test_only_deliveries_of_the_webhook_are_queued_again(database: Databas
         await held(transaction, [asked])
         await transaction.execute(update(delivery).where(delivery.c.id == other).values(webhook_id="other"))
         assert await holds.hold_queued(transaction, PEER, ["w", "other"]) == 2
-        assert await holds.requeue_paused(transaction, "stranger", HOOK) == 0
-        assert await holds.requeue_paused(transaction, "o", HOOK) == 1
+        assert await holds.requeue_paused(transaction, "stranger", "w") == []
+        assert await holds.requeue_paused(transaction, "o", "w") == ["p"]
         assert (await row(transaction, paused))["state"] == "queued"
         assert (await row(transaction, paused))["reason"] is None
         assert (await row(transaction, other))["reason"] == WEBHOOK_PAUSED
