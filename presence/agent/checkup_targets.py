@@ -22,7 +22,14 @@ from presence.domain.uri import DEFAULT_PORTS
 from presence.domain.webhook import Method
 
 AT_ONCE = 16
-_OTHER_REQUEST = (Reason.NOT_ALLOWED, Reason.METHOD_NOT_ALLOWED, Reason.PROXY_NEEDS_RULE)
+_OTHER_REQUEST = (
+    Reason.NOT_ALLOWED,
+    Reason.METHOD_NOT_ALLOWED,
+    Reason.PROXY_NEEDS_RULE,
+    Reason.DENIED_LOOPBACK,
+    Reason.DENIED_BY_RULE,
+    Reason.OTHER_NETWORK,
+)
 """Refusals that another method or path may not meet."""
 
 
