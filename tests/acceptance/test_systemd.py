@@ -15,6 +15,7 @@ from presence.agent.settings import CREDENTIAL, Delivery
 from presence.errors import ExitCode
 from tests.support.control_plane import ScriptedControlPlane
 from tests.support.processes import Program, agent_env
+from tests.support.supervisor import Supervisor
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 AGENT, CONTROL_PLANE = SYSTEMD / "presence.service", SYSTEMD / "presence-control-plane.service"
@@ -45,9 +46,9 @@ def program(unit: Path) -> str:
 def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path, unit: Path) -> None:
     """In a root of its own, where the program is installed as the unit's head says. A warning is a fault, too."""
     shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
-    for executable in (program(unit), "/bin/kill"):
+    for executable in (program(unit), "/bin/kill", "/usr/bin/env"):
         there = tmp_path / executable.lstrip("/")
-        there.parent.mkdir(parents=True)
+        there.parent.mkdir(parents=True, exist_ok=True)
         there.touch(mode=0o755)
     installed = tmp_path / "etc/systemd/system" / unit.name
     installed.parent.mkdir(parents=True)
@@ -94,30 +95,6 @@ def test_the_head_of_the_unit_installs_what_the_unit_starts(unit: Path) -> None:
     for name in re.findall(r"(?<= )(?:config|systemd)/[\w./-]+", head):
         assert (SYSTEMD.parent / name).exists(), name
     assert f"python3 -m venv {Path(program(unit)).parents[1]} " in head
-
-
-class Supervisor:
-    """systemd's end of the notification socket."""
-
-    def __init__(self, path: Path) -> None:
-        self.address = str(path / "notify")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
-        self._socket.setblocking(False)
-        self._told: list[str] = []
-
-    def close(self) -> None:
-        self._socket.close()
-
-    async def told(self, line: str) -> None:
-        """Returns once the agent has said this line."""
-        async with asyncio.timeout(20):
-            while line not in self._told:
-                message = await asyncio.get_running_loop().sock_recv(self._socket, 4096)
-                self._told += message.decode().splitlines()
-
-    def has_been_told(self, line: str) -> bool:
-        return line in self._told
 
 
 @pytest.fixture

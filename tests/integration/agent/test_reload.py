@@ -30,7 +30,7 @@ def environment(cloud: ScriptedControlPlane, directory: Path) -> dict[str, str]:
 async def reload(agent: Program, file: Path, text: str, event: str = "settings reloaded") -> None:
     """Writes the file, asks for a reload, and waits for what the agent says of it."""
     told = sum(line["event"] == event for line in agent.lines)
-    file.write_text(text)
+    await asyncio.to_thread(file.write_text, text)
     agent.signal(signal.SIGHUP)
     await agent.logged(lambda _: sum(line["event"] == event for line in agent.lines) > told)
 
