@@ -28,10 +28,13 @@ from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.gateway import Gateway
 from presence.controlplane.leases import Leases
 from presence.controlplane.services.accounts import Accounts
+from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
+from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.scans import Scans
 from presence.controlplane.services.sessions import Sessions
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
@@ -83,6 +86,9 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         webhooks=Webhooks(database, clock, bus),
         webhook_actions=WebhookActions(database, clock, bus),
         events=Events(database, clock, bus),
+        applications=Applications(database, clock, bus),
+        scans=Scans(database, clock),
+        executions=Executions(database, clock, bus, with_failed=settings.events.failed_executions),
         deliveries=Deliveries(database, clock, bus, connections),
         audits=Audits(database),
         clock=clock,

@@ -6,6 +6,7 @@ and an example of what is right; it never repeats the value, which may be a secr
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -64,8 +65,20 @@ def _public_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for text in texts:
+            ip_network(text)
+    except ValueError:
+        raise ValueError('not all are addresses or networks like "10.0.0.0/8"') from None
+    return texts
+
+
 class Server(Section):
     """Where it listens. Port 0: any free one. `public_url`: how agents reach it, written into key files.
+
+    `trusted_proxies`: addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed. `metrics`: who
+    may read /metrics.
 
     `agent_package`: the agent's package that a presence's download holds.
     """
@@ -75,6 +88,10 @@ class Server(Section):
     public_url: Annotated[str, AfterValidator(_public_url)] | None = Field(
         None, examples=["https://presence.example.com"]
     )
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_networks)] = Field(
+        (), examples=[["127.0.0.1", "10.0.0.0/8"]]
+    )
+    metrics: Literal["loopback", "everybody", "nobody"] = Field("loopback", examples=["loopback"])
     agent_package: Path | None = Field(None, examples=["/usr/share/presence/presence_0.1.0_amd64.deb"])
 
 
@@ -105,6 +122,11 @@ class Store(Section):
     @property
     def is_postgresql(self) -> bool:
         return self.url.startswith(POSTGRESQL)
+
+    @property
+    def place(self) -> str:
+        """As errors name it."""
+        return self.url if self.is_postgresql else str(self.path)
 
     @property
     def path(self) -> Path:
@@ -152,6 +174,22 @@ class Dispatch(Section):
         return self
 
 
+class Events(Section):
+    """`failed_executions`: whether an execution of a scan that fails is complete, so that webhooks fire for it, too."""
+
+    failed_executions: bool = Field(False, examples=[True])
+
+
+class Limits(Section):
+    """`requests_per_minute`: of one user or, for whoever is not logged in, of one address. `logins_per_minute`: attempts
+    to log in or to enrol, of one address. `events_per_second`: of one organization, its updates of scan executions
+    included."""
+
+    requests_per_minute: int = Field(500, ge=1, le=10_000_000, examples=[500])
+    logins_per_minute: int = Field(30, ge=1, le=10_000_000, examples=[30])
+    events_per_second: int = Field(1000, ge=1, le=10_000_000, examples=[1000])
+
+
 class Log(Section):
     """`auto`: for a person on a terminal, else JSON."""
 
@@ -166,6 +204,8 @@ class ControlPlaneSettings(BaseSettings):
     database: Store = Field(default_factory=Store)
     auth: Auth = Auth()
     dispatch: Dispatch = Dispatch()
+    events: Events = Events()
+    limits: Limits = Limits()
     retention: Retention = Retention()
     log: Log = Log()
 

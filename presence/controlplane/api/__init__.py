@@ -5,9 +5,20 @@ Field names are PascalCase, accepted in any case on input; errors are `{Key, Mes
 
 from fastapi import APIRouter
 
-from presence.controlplane.api import account, audits, deliveries, events, health, presences, webhook_actions, webhooks
+from presence.controlplane.api import (
+    account,
+    apps,
+    audits,
+    deliveries,
+    events,
+    health,
+    presences,
+    scans,
+    webhook_actions,
+    webhooks,
+)
 
 router = APIRouter()
-for resource in (account, presences, webhooks, webhook_actions, events, deliveries, audits):
+for resource in (account, apps, scans, presences, webhooks, webhook_actions, events, deliveries, audits):
     router.include_router(resource.router, prefix="/api/v4")
 router.include_router(health.router)

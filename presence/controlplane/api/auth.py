@@ -10,11 +10,14 @@ from starlette.requests import Request
 from presence.clock import Clock
 from presence.controlplane.access import Principal
 from presence.controlplane.services.accounts import Accounts
+from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
+from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.services.scans import Scans
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 
@@ -29,6 +32,9 @@ class Services:
     webhooks: Webhooks
     webhook_actions: WebhookActions
     events: Events
+    applications: Applications
+    scans: Scans
+    executions: Executions
     deliveries: Deliveries
     audits: Audits
     clock: Clock

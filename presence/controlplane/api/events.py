@@ -75,7 +75,7 @@ _BODY: dict[str, Any] = {
 async def accept_events(services: Using, principal: Authenticated, request: Request) -> Response:
     """Accepts an event, or a batch: all of it or nothing. The deliveries are on disk when this answers.
 
-    `source` and `id` make it idempotent for as long as events are kept (`[dispatch] retention`). Without
+    `source` and `id` make it idempotent for as long as events are kept (`[retention] events`). Without
     `applicationid`, the application is the one that the subject is, or is an execution of; where there is none, only
     Global webhooks of the organization fire. A batch is answered with a list, in its order.
     """

@@ -5,6 +5,7 @@ They are queued; those of a webhook that is paused are held.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +23,10 @@ from presence.controlplane.store.matching import Match, matching
 from presence.domain.events import EventType, Happening
 from presence.domain.scope import Place
 from presence.logs import get_logger
+
+APPLICATIONS: Final = "/api/v4/Apps/"
+EXECUTIONS: Final = "/api/v4/Scans/Executions"
+"""How the sources of our own events begin: nobody else's may."""
 
 _log = get_logger(__name__)
 
@@ -56,9 +61,11 @@ class Events:
 
         An event of the same source and id is a repeat, and gives what the first one gave. The application is the one
         that is said or, unsaid, the one that the subject is or is an execution of. Raises Refusal MISSING_CAPABILITIES,
-        and APPLICATION_NO_ACCESS for an application that does not exist.
+        INVALID_INPUT for a source that is ours, and APPLICATION_NO_ACCESS for an application that does not exist.
         """
         require_producer(principal)
+        if any(happening.source.startswith((APPLICATIONS, EXECUTIONS)) for happening in happenings):
+            raise Refusal(Key.INVALID_INPUT, "{0}: that is the control plane's own; name the producer", "source")
         now = self._clock.wall()
         answers: dict[int, Acceptance] = {}
         new: dict[tuple[str, str], Taken] = {}

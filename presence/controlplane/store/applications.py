@@ -103,6 +103,13 @@ async def _place(transaction: AsyncConnection, principal: Principal, statement: 
     return Place(*row) if row and principal.enters(row[1]) else None
 
 
+async def has_group(transaction: AsyncConnection, principal: Principal, asset_group_id: str) -> bool:
+    """Whether the principal may put applications into the group, which nobody deletes until the transaction ends."""
+    mine = (asset_group.c.organization_id == principal.organization_id, asset_group.c.id == asset_group_id)
+    statement = select(asset_group.c.id).where(*mine).with_for_update(read=True, key_share=True)
+    return (await transaction.execute(statement)).first() is not None and principal.enters(asset_group_id)
+
+
 async def add(transaction: AsyncConnection, organization_id: str, values: Mapping[str, object]) -> bool:
     """Stores an application unless the organization has one of that name; says whether it did."""
     statement = insert(application).on_conflict_do_nothing(index_elements=["organization_id", "name"])
