@@ -1,5 +1,6 @@
 """What is done to the service, in this order, each from where the one before left it; and what must be so then."""
 
+import json
 from collections.abc import Callable
 
 from tests.boot.container import Failed, until
@@ -92,32 +93,50 @@ def watchdog(site: Site, count: int) -> str:
 
 def reload(site: Site, count: int) -> str:
     """New settings reach the running agent; settings that cannot be used change nothing."""
-    run = site.container
-    until(site.is_active, "the agent")
+    run, bad, denied = site.container, 'deny = "not a list"', f'deny = ["{ADDRESS}:{PORT}"]'
     pid = site.main_pid()
-    denied = f'deny = ["{ADDRESS}:{PORT}"]'
     site.set("[egress]", denied)
     _reload(site)
     site.ended(site.fire(1), "refused")
     site.unset(denied)
-    site.set("[egress]", 'deny = "not a list"')
-    run("sh", "-c", f"systemctl reload {AGENT} || true")
-    until(lambda: True if "not a list" in run.log_of(AGENT) else None, "a word about the bad file")
+    site.set("[egress]", bad)
+    run("systemctl", "reload", AGENT, code=1)
+    said = f"{SETTINGS}:{run.path(SETTINGS).read_text().splitlines().index(bad) + 1}: egress.deny"
+    check(said in run.log_of(AGENT), "the log does not say where the fault is")
     site.ended(site.fire(1), "refused")
-    site.unset('deny = "not a list"')
+    site.unset(bad)
     _reload(site)
     site.delivered(site.fire(count))
     check(site.main_pid() == pid, "it was another process")
     return (
-        "a new rule refused the next delivery; a bad file changed nothing; the rule withdrawn, delivered; one process"
+        "a new rule refused the next delivery; a bad file failed the reload; the rule withdrawn, delivered; one process"
     )
 
 
 def _reload(site: Site) -> None:
-    before = sum(line.get("event", "").startswith("reload") for line in site.lines())
+    before = _reloads(site)
     site.container("systemctl", "reload", AGENT)
-    reloads = lambda: sum(line.get("event", "").startswith("reload") for line in site.lines())  # noqa: E731
-    until(lambda: True if reloads() > before else None, "a word about the reload")
+    until(lambda: True if _reloads(site) > before else None, "the reload")
+
+
+def _reloads(site: Site) -> int:
+    return sum(line.get("event") == "settings reloaded" for line in site.lines())
+
+
+def operate(site: Site, count: int) -> str:
+    """The commands of the command line beside the running service, as root, without a setting for them."""
+    run = site.container
+    check(run("presence", "healthcheck") == "healthy", "it is not healthy")
+    check(json.loads(run("presence", "status", "--json")), "it has no state")
+    run("presence", "config", "check")
+    run("presence", "pause", "--for", "1h")
+    made = site.fire(count)
+    until(lambda: True if run("presence", "deliveries", "list").count("held") >= count else None, "held deliveries")
+    run("presence", "resume")
+    repeats = site.delivered(made)
+    doctor = run("presence", "doctor")
+    check("/var/lib/presence" in doctor, f"the doctor looks elsewhere: {doctor}")
+    return f"healthy; {count} held by a pause and delivered after it, {repeats} repeated; the doctor finds nothing"
 
 
 def poweroff(site: Site, count: int) -> str:
@@ -219,6 +238,7 @@ SCENARIOS: dict[str, Scenario] = {
     "sigkill": sigkill,
     "watchdog": watchdog,
     "reload": reload,
+    "operate": operate,
     "poweroff": poweroff,
     "disk": disk,
     "upgrade": upgrade,
