@@ -479,3 +479,25 @@ async def test_the_bounds_of_the_socket_are_set() -> None:
         opened = link._connection.transport.get_extra_info("socket")
         assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
         assert (link._connection.ping_interval, link._connection.ping_timeout) == (15.0, 8.0)
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_link_that_is_cut_in_the_moment_of_its_end_ends(turns: int) -> None:
+    """Python's TaskGroup loses a cancellation that comes while a task of its own has just failed (before 3.13)."""
+    async with ScriptedControlPlane() as cloud:
+        link = Observed(cloud.url, cloud.key, patience=Patience(welcome=5.0), pauses=True)
+        linking = asyncio.create_task(link.run())
+        await cloud.ready()
+        assert link._connection is not None
+        link._connection.transport.abort()
+        assert link._conversation is not None
+        link.say(CanaryEcho(nonce="n-1"), link.sessions)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        linking.cancel()
+        done, _ = await asyncio.wait([linking], timeout=5)
+        ended = bool(done)
+        while not done:
+            linking.cancel()
+            done, _ = await asyncio.wait([linking], timeout=1)
+        assert ended
