@@ -66,6 +66,8 @@ def _parsed(url: str) -> UriTemplate:
         raise ValueError(str(error)) from None
     if template.placeholders:
         raise ValueError("a placeholder has no place here")
+    if "?" in rest:
+        raise ValueError("a query has no place here: it would be shown in logs; the key has a file of its own")
     return template
 
 

@@ -40,7 +40,9 @@ _REMEDIES = {
 @click.command("test-fire")
 @click.argument("uri")
 @click.option("--subject-id", required=True, help="Replaces {SubjectId}.")
-@click.option("--method", default="GET", show_default=True, type=click.Choice(["GET", "POST", "PUT"]))
+@click.option(
+    "--method", default="GET", show_default=True, type=click.Choice(["GET", "POST", "PUT"]), help="As a webhook has it."
+)
 @click.option("--body", help="Body of a POST or PUT, with placeholders; @FILE reads it.")
 @click.option("--content-type", help="The body's type, as application/json.")
 @click.option("--header", "headers", multiple=True, metavar="K=V", help="Extra header; K=@FILE reads the value.")

@@ -66,6 +66,7 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest
         ("[control_plane]\nurl = 'wss://h/#f'\n", "fragment"),
         ("[control_plane]\nurl = 'wss://a..b.example'\n", "neither a DNS name nor"),
         ("[control_plane]\nurl = 'wss://h/{SubjectId}'\n", "placeholder"),
+        ("[control_plane]\nurl = 'wss://h/?token=CANARY'\n", "a query has no place here"),
         ("[control_plane]\nproxy = 'https://p:1'\n", ":2: control_plane.proxy: only http:// and socks5:// proxies"),
         ("[control_plane]\nproxy = 'http://user:CANARY@p:1'\n", "as user:password, and give its path as proxy_cred"),
         ("[control_plane]\nproxy = 'none'\nproxy_credentials_file = 'x'\n", "proxy says that there is none"),
