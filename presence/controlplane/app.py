@@ -29,13 +29,16 @@ from presence.controlplane.gateway import Gateway
 from presence.controlplane.leases import Leases
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
+from presence.controlplane.services.asset_groups import AssetGroups
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
 from presence.controlplane.services.sessions import Sessions
+from presence.controlplane.services.users import Users
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
@@ -82,6 +85,9 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
     gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
     services = Services(
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
+        roles=Roles(database, clock),
+        users=Users(database, clock),
+        asset_groups=AssetGroups(database, clock),
         presences=presences,
         webhooks=Webhooks(database, clock, bus),
         webhook_actions=WebhookActions(database, clock, bus),

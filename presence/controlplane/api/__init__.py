@@ -8,17 +8,33 @@ from fastapi import APIRouter
 from presence.controlplane.api import (
     account,
     apps,
+    asset_groups,
     audits,
     deliveries,
     events,
     health,
     presences,
+    roles,
     scans,
+    users,
     webhook_actions,
     webhooks,
 )
 
 router = APIRouter()
-for resource in (account, apps, scans, presences, webhooks, webhook_actions, events, deliveries, audits):
+for resource in (
+    account,
+    roles,
+    users,
+    asset_groups,
+    apps,
+    scans,
+    presences,
+    webhooks,
+    webhook_actions,
+    events,
+    deliveries,
+    audits,
+):
     router.include_router(resource.router, prefix="/api/v4")
 router.include_router(health.router)

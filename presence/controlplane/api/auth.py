@@ -11,13 +11,16 @@ from presence.clock import Clock
 from presence.controlplane.access import Principal
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
+from presence.controlplane.services.asset_groups import AssetGroups
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
+from presence.controlplane.services.users import Users
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 
@@ -28,6 +31,9 @@ class Services:
     presence counts as Active. `public_url`: how agents reach us, where that is set."""
 
     accounts: Accounts
+    roles: Roles
+    users: Users
+    asset_groups: AssetGroups
     presences: Presences
     webhooks: Webhooks
     webhook_actions: WebhookActions
@@ -52,12 +58,17 @@ Using = Annotated[Services, Depends(_services)]
 _bearer = HTTPBearer(auto_error=False, description="The Token of POST /api/v4/Account/ApiKeyLogin")
 
 
-async def _principal(
-    services: Using, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Principal:
+async def _token(credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> str:
     if credentials is None:
         raise Refusal(Key.USER_NOT_AUTHORIZED, "log in with ApiKeyLogin and send 'Authorization: Bearer <Token>'")
-    return await services.accounts.authenticate(credentials.credentials)
+    return credentials.credentials
+
+
+BearerToken = Annotated[str, Depends(_token)]
+
+
+async def _principal(services: Using, token: BearerToken) -> Principal:
+    return await services.accounts.authenticate(token)
 
 
 Authenticated = Annotated[Principal, Depends(_principal)]

@@ -1,5 +1,6 @@
 """What a use case refuses to do, with a key that programs understand and a text for people."""
 
+import math
 from enum import StrEnum
 
 from presence.controlplane.access import Capability
@@ -55,18 +56,26 @@ class Key(StrEnum):
 
 
 class Refusal(Exception):
-    """`params` stand for `{0}`, `{1}`, ... in the message."""
+    """`params` stand for `{0}`, `{1}`, ... in the message. `retry_after`: seconds, where it is worth another try."""
 
     def __init__(self, key: Key, message: str, *params: str) -> None:
         super().__init__(message)
         self.key = key
         self.message = message
         self.params = params
+        self.retry_after: int | None = None
 
     @classmethod
     def missing(cls, capability: Capability) -> "Refusal":
         """The principal may see it, but not do that: 403."""
         return cls(Key.MISSING_CAPABILITIES, "this needs the capability {0}; ask an administrator", capability.value)
+
+    @classmethod
+    def too_many(cls, message: str, wait: float) -> "Refusal":
+        """429, with the whole seconds after which it is worth another try."""
+        refusal = cls(Key.TOO_MANY_REQUESTS, message)
+        refusal.retry_after = math.ceil(wait)
+        return refusal
 
     def body(self) -> dict[str, object]:
         """The JSON body that API and websocket answer with."""

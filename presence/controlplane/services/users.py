@@ -21,6 +21,7 @@ from presence.logs import get_logger
 
 MAX_INVITED = 100
 MAX_GROUPS_INVITED = 10
+MAX_GROUPS = 1000
 
 _log = get_logger(__name__)
 
@@ -53,6 +54,8 @@ class Users:
         """The users that the principal may see; of their asset groups, those that it may enter."""
         async with self._database.read(principal.organization_id) as transaction:
             found, count = await users.page(transaction, principal, query)
+        if not principal.enters_all_groups:
+            found = [replace(user, asset_group_ids=user.asset_group_ids & principal.asset_group_ids) for user in found]
         return found, count
 
     async def invite(self, principal: Principal, invitation: Invitation) -> list[Invited]:
@@ -64,7 +67,8 @@ class Users:
         now = self._clock.wall()
         async with self._database.write(principal.organization_id) as transaction:
             me = await acting_with(transaction, principal, Capability.MANAGE_USERS)
-            _require_lengths(invitation)
+            _require_length("Emails", invitation.emails, MAX_INVITED)
+            _require_length("AssetGroupIds", invitation.asset_group_ids or (), MAX_GROUPS_INVITED)
             names = [email.lower() for email in invitation.emails]
             await _require_free(transaction, me, names)
             role = await _role(transaction, me, invitation.role_id)
@@ -103,7 +107,8 @@ class Users:
         """Gives the user that role and exactly these groups; None: as it was. Takes effect on its tokens at once.
 
         Raises Refusal INVALID_ID for a user that the principal does not see, MISSING_CAPABILITIES for one who has
-        more than the principal and for a role with more, ROLE_NOT_EXISTS, ASSETGROUP_NO_ACCESS, NO_ADMINISTRATOR.
+        more than the principal and for a role with more, ROLE_NOT_EXISTS, ASSETGROUP_NO_ACCESS, LIST_TOO_LONG,
+        NO_ADMINISTRATOR.
         """
         now = self._clock.wall()
         async with self._database.write(principal.organization_id) as transaction:
@@ -116,6 +121,7 @@ class Users:
                     await _require_another_administrator(transaction, me)
                 await users.set_role(transaction, me.organization_id, user_id, role_id)
             if asset_group_ids is not None:
+                _require_length("AssetGroupIds", asset_group_ids, MAX_GROUPS)
                 after = replace(after, asset_group_ids=await _groups(transaction, me, asset_group_ids))
                 left, joined = (
                     before.asset_group_ids - after.asset_group_ids,
@@ -194,13 +200,9 @@ async def _require_another_administrator(transaction: AsyncConnection, me: Princ
         )
 
 
-def _require_lengths(invitation: Invitation) -> None:
-    for name, items, most in (
-        ("Emails", invitation.emails, MAX_INVITED),
-        ("AssetGroupIds", invitation.asset_group_ids or (), MAX_GROUPS_INVITED),
-    ):
-        if len(items) > most:
-            raise Refusal(Key.LIST_TOO_LONG, f"{{0}}: at most {most} at once", name)
+def _require_length(name: str, items: Collection[str], most: int) -> None:
+    if len(items) > most:
+        raise Refusal(Key.LIST_TOO_LONG, f"{{0}}: at most {most} at once", name)
 
 
 async def _require_free(transaction: AsyncConnection, me: Principal, names: Sequence[str]) -> None:
