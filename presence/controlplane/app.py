@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from presence import __version__
 from presence.clock import Clock, SystemClock
 from presence.controlplane.api import problems, router
 from presence.controlplane.api.auth import Services
+from presence.controlplane.api.limiting import Limiter
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
 from presence.controlplane.dispatch import Dispatcher
@@ -97,6 +98,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         executions=Executions(database, clock, bus, with_failed=settings.events.failed_executions),
         deliveries=Deliveries(database, clock, bus, connections),
         audits=Audits(database),
+        limiter=Limiter(settings.limits, clock),
         clock=clock,
         active_within=int(settings.dispatch.canary_every * 1000) * ACTIVE_CANARIES,
         public_url=settings.server.public_url,
@@ -141,7 +143,7 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
         with served(settings.database), _listening(settings) as listener:
             plane = assemble(settings, database, SystemClock())
             await plane.sessions.recover()
-            server = _Server(plane.app, plane.gateway)
+            server = _Server(plane.app, plane.gateway, settings.server.trusted_proxies)
             async with asyncio.TaskGroup() as group:
                 dispatching = group.create_task(plane.dispatcher.run(), name="dispatch")
                 running = group.create_task(server.serve([listener]), name="http")
@@ -207,7 +209,7 @@ _FALSE_ALARM = _FalseAlarm()
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which tells agents before it cuts them off."""
 
-    def __init__(self, app: FastAPI, gateway: Gateway) -> None:
+    def __init__(self, app: FastAPI, gateway: Gateway, trusted_proxies: Sequence[str]) -> None:
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -221,6 +223,8 @@ class _Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
         )
         super().__init__(config)
         logging.getLogger("uvicorn.error").addFilter(_FALSE_ALARM)

@@ -1,7 +1,8 @@
 """Who asks: `Authorization: Bearer <token>`; and what the resources use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -9,6 +10,7 @@ from starlette.requests import Request
 
 from presence.clock import Clock
 from presence.controlplane.access import Principal
+from presence.controlplane.api.limiting import Limiter
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.asset_groups import AssetGroups
@@ -43,6 +45,7 @@ class Services:
     executions: Executions
     deliveries: Deliveries
     audits: Audits
+    limiter: Limiter
     clock: Clock
     active_within: int
     public_url: str | None
@@ -58,17 +61,58 @@ Using = Annotated[Services, Depends(_services)]
 _bearer = HTTPBearer(auto_error=False, description="The Token of POST /api/v4/Account/ApiKeyLogin")
 
 
-async def _token(credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> str:
-    if credentials is None:
-        raise Refusal(Key.USER_NOT_AUTHORIZED, "log in with ApiKeyLogin and send 'Authorization: Bearer <Token>'")
-    return credentials.credentials
+_Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
+
+def _bearer_token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refusal(Key.USER_NOT_AUTHORIZED, "log in with ApiKeyLogin and send 'Authorization: Bearer <Token>'")
+    return token.strip()
+
+
+async def _token(request: Request, _: _Credentials = None) -> str:
+    return _bearer_token(request)
+
+
+async def _identify(request: Request, count: Callable[[Limiter, Principal], None]) -> Principal:
+    """Who asks; once for a request. Counts the request for the user or, where that is nobody, for the address."""
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known is not None:
+        return known
+    services: Services = request.app.state.services
+    try:
+        principal = await services.accounts.authenticate(_bearer_token(request))
+    except Refusal:
+        services.limiter.stranger(request)
+        raise
+    count(services.limiter, principal)
+    request.state.principal = principal
+    return principal
+
+
+async def authenticated(request: Request, _: _Credentials = None) -> Principal:
+    """The user, whose requests are counted. Raises Refusal USER_NOT_AUTHORIZED, TOKEN_EXPIRED, TOO_MANY_REQUESTS."""
+    return await _identify(request, Limiter.user)
+
+
+async def producing(request: Request, _: _Credentials = None) -> Principal:
+    """The same for a resource whose requests are counted as events of the organization, one for each."""
+    return await _identify(request, Limiter.events)
+
+
+async def attempting(request: Request) -> None:
+    """For log-in and enrolment: each try is counted for its address. Raises Refusal TOO_MANY_REQUESTS."""
+    if not getattr(request.state, "attempted", False):
+        request.state.attempted = True
+        services: Services = request.app.state.services
+        services.limiter.login(request)
+
+
+GATES: Final = frozenset({authenticated, producing, attempting})
+"""What a route asks before it reads a body."""
 
 BearerToken = Annotated[str, Depends(_token)]
-
-
-async def _principal(services: Using, token: BearerToken) -> Principal:
-    return await services.accounts.authenticate(token)
-
-
-Authenticated = Annotated[Principal, Depends(_principal)]
+Authenticated = Annotated[Principal, Depends(authenticated)]
+Producing = Annotated[Principal, Depends(producing)]
+Attempting: Final = Depends(attempting)

@@ -1,12 +1,15 @@
 """Request bodies: JSON as RFC 8259 has it, and nothing that a database or a log could stumble over."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from presence.controlplane.api.auth import GATES
 from presence.controlplane.services.refusal import Key, Refusal
 
 MAX_DEPTH = 32
@@ -71,13 +74,17 @@ def _is_json(content_type: str) -> bool:
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body, if it takes one, is parsed by `parse`; what that refuses is a 400."""
+    """A route that asks who it is before it reads a body, and whose JSON body, if it takes one, is parsed by `parse`;
+    what that refuses is a 400."""
 
     def get_route_handler(self) -> Any:
         handler = super().get_route_handler()
         takes_body = self.body_field is not None
+        gates = [call for call in _calls(self.dependant) if call in GATES]
 
         async def strict(request: Request) -> Response:
+            for gate in gates:
+                await gate(request)
             if takes_body and not _is_json(request.headers.get("content-type", "")):
                 raise Refusal(
                     Key.INVALID_INPUT, "send the body as JSON, with the header Content-Type: application/json"
@@ -85,3 +92,10 @@ class StrictRoute(APIRoute):
             return await handler(_StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def _calls(dependant: Dependant) -> Iterator[Any]:
+    """The functions that a route depends on."""
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls(dependency)
