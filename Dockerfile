@@ -13,6 +13,10 @@ WORKDIR /src
 RUN python3 -m venv /opt/presence
 COPY pyproject.toml README.md LICENSE ./
 COPY presence presence
+# What the control plane gives to agents: presence/controlplane/bundle has links to them.
+COPY config/agent.toml config/
+COPY systemd/presence.service systemd/
+COPY systemd/sysusers.d/presence.conf systemd/sysusers.d/
 # pip has done its work then, and is not part of the agent.
 RUN /opt/presence/bin/pip install --no-cache-dir --disable-pip-version-check '.[fast]' \
     && /opt/presence/bin/pip uninstall --yes pip
