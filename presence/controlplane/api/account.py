@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from presence.controlplane.access import Capability
-from presence.controlplane.api.auth import Authenticated, BearerToken, Using
+from presence.controlplane.api.auth import Attempting, Authenticated, BearerToken, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output, Timestamp, timestamp
 from presence.controlplane.services.accounts import Tenant
@@ -102,7 +102,7 @@ class InvitedUser(Output):
     key_secret: str
 
 
-@router.post("/ApiKeyLogin", responses=ERRORS)
+@router.post("/ApiKeyLogin", responses=ERRORS, dependencies=[Attempting])
 async def log_in(services: Using, request: Request, body: ApiKey) -> AccessTokenData:
     """Trades an API key for a bearer token. Many wrong tries, of a key or from an address, are answered by 429."""
     address = request.client.host if request.client else ""

@@ -98,7 +98,7 @@ async def authenticated(request: Request, _: _Credentials = None) -> Principal:
 
 async def producing(request: Request, _: _Credentials = None) -> Principal:
     """The same for a resource whose requests are counted as events of the organization, one for each."""
-    return await _identify(request, Limiter.events)
+    return await _identify(request, Limiter.producer)
 
 
 async def attempting(request: Request) -> None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from presence.controlplane.api.auth import Authenticated, Using
+from presence.controlplane.api.auth import Producing, Using
 from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
 from presence.controlplane.api.schemas import ERRORS, Output
 from presence.controlplane.services.events import Acceptance, require_producer
@@ -72,7 +72,7 @@ _BODY: dict[str, Any] = {
     responses={**ERRORS, 200: {"model": EventModel | list[EventModel], "description": "All were accepted before"}},
     openapi_extra={"requestBody": _BODY},
 )
-async def accept_events(services: Using, principal: Authenticated, request: Request) -> Response:
+async def accept_events(services: Using, principal: Producing, request: Request) -> Response:
     """Accepts an event, or a batch: all of it or nothing. The deliveries are on disk when this answers.
 
     `source` and `id` make it idempotent for as long as events are kept (`[retention] events`). Without
@@ -81,6 +81,7 @@ async def accept_events(services: Using, principal: Authenticated, request: Requ
     """
     require_producer(principal)
     message = read(request.headers.items(), await request.body())
+    services.limiter.more_events(principal, len(message.happenings) - 1)
     accepted = await services.events.accept(principal, message.happenings)
     models = [_model(one) for one in accepted]
     shown = models if message.is_batch else models[0]

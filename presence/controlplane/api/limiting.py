@@ -5,7 +5,7 @@ from ipaddress import IPv6Address, ip_address
 from starlette.requests import Request
 
 from presence.clock import Clock
-from presence.controlplane.access import Principal
+from presence.controlplane.access import Capability, Principal
 from presence.controlplane.limits import SlidingWindow
 from presence.controlplane.services.refusal import Refusal
 from presence.controlplane.settings import Limits
@@ -36,9 +36,17 @@ class Limiter:
         """Counts an attempt to log in or to enrol."""
         self._count(self._logins, address(request))
 
-    def events(self, principal: Principal, count: int = 1) -> None:
-        """Counts events, and updates of scan executions, for the organization."""
-        self._count(self._events, principal.organization_id, count)
+    def producer(self, principal: Principal) -> None:
+        """Counts an event, or an update of a scan execution, for the organization; for the user, who may do neither."""
+        if principal.has(Capability.PUBLISH_EVENTS) or principal.has(Capability.UPDATE_SCAN_EXECUTIONS):
+            self._count(self._events, principal.organization_id)
+        else:
+            self.user(principal)
+
+    def more_events(self, principal: Principal, count: int) -> None:
+        """Counts the events of a batch beside the one that was counted for the request."""
+        if count > 0:
+            self._count(self._events, principal.organization_id, count)
 
     def _count(self, window: SlidingWindow, caller: str, amount: int = 1) -> None:
         wait = window.admit(caller, self._clock.elapsed() / 1000, amount)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
 from starlette.responses import Response
 
-from presence.controlplane.api.auth import Authenticated, Services, Using
+from presence.controlplane.api.auth import Authenticated, Producing, Services, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
@@ -217,7 +217,7 @@ async def get_execution(services: Using, principal: Authenticated, execution_id:
 
 @router.put("/Execution/{execution_id}", responses={**ERRORS, **NOT_FOUND, **CONFLICT})
 async def update_execution(
-    services: Using, principal: Authenticated, execution_id: UUID, body: ExecutionUpdate
+    services: Using, principal: Producing, execution_id: UUID, body: ExecutionUpdate
 ) -> ScanExecutionModel:
     """Says how an execution goes on. Its completion is a `ScanExecutionCompleted` event, once; the deliveries are on
     disk when this answers. It is complete when it is `Ready`, and by the setting `[events] failed_executions` also when
