@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)([smhd]))")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

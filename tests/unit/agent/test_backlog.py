@@ -726,3 +726,59 @@ def test_a_dead_host_delays_no_other() -> None:
     assert len(others) == 9 * 300
     assert {id: disturbed[id] for id in others} == others
     assert sum(id.startswith("3/") for id in disturbed) < 10
+
+
+# After a pause, and with other limits
+
+
+def test_what_has_waited_starts_at_the_set_rate_and_then_nothing_is_held_back_any_more() -> None:
+    backlog = Backlog(1000, limits())
+    filled(backlog, "a", 10)
+    filled(backlog, "b", 10)
+    backlog.ease(2, now=0)
+    assert len(backlog.take(0)) == 2
+    assert backlog.next_due(0) == 500
+    assert len(backlog.take(500)) == 1
+    assert len(backlog.take(9_999)) <= 2
+    filled(backlog, "c", 100)
+    assert len(backlog.take(10_000)) == 100 + 20 - 5
+
+
+def test_to_ease_an_empty_backlog_changes_nothing() -> None:
+    backlog = Backlog(1000, limits())
+    backlog.ease(1, now=0)
+    filled(backlog, "a", 10)
+    assert len(backlog.take(0)) == 10
+
+
+def test_the_lower_of_both_rates_counts_after_a_pause() -> None:
+    backlog = Backlog(1000, limits(), rate=1)
+    filled(backlog, "a", 10)
+    backlog.ease(100, now=0)
+    assert len(backlog.take(0)) == 1
+    assert backlog.next_due(0) == 1000
+
+
+def test_other_limits_hold_at_once_for_the_hosts_that_are_known() -> None:
+    backlog = Backlog(1000, limits(2))
+    filled(backlog, "a", 20)
+    assert len(backlog.take(0)) == 2
+    assert backlog.take(0) == []
+    backlog.limit(limits(5), None)
+    taken = backlog.take(0)
+    assert len(taken) == 3
+    backlog.limit(limits(1), None)
+    for id in taken:
+        backlog.finished(id, 0, True)
+        assert backlog.take(0) == []
+    backlog.limit(limits(100), 1)
+    assert len(backlog.take(0)) == 1
+
+
+def test_a_circuit_stays_open_whatever_the_limits_become() -> None:
+    backlog = Backlog(1000, limits(), jitter=lambda: 0.0)
+    failed(backlog, "a")
+    filled(backlog, "a", 3)
+    backlog.limit(limits(7), None)
+    assert backlog.take(0) == []
+    assert backlog.circuits()["a"].state is CircuitState.OPEN

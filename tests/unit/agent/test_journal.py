@@ -172,6 +172,35 @@ async def test_a_decision_releases_only_the_attempt_that_it_is_about(journal: Jo
     assert (await claim_one(journal)).attempts == 2
 
 
+async def test_a_person_on_this_host_releases_whatever_number_of_attempts_it_had(journal: Journal) -> None:
+    (delivery,) = await accept(journal)
+    for attempts in (1, 2):
+        claimed = await claim_one(journal)
+        assert claimed.attempts == attempts
+        await hold(journal, claimed)
+        assert await journal.release(delivery.id, None)
+        assert not await journal.release(delivery.id, None)
+    assert (await claim_one(journal)).attempts == 3
+    assert not await journal.release("unknown", None)
+
+
+async def test_a_pause_survives_and_lasts_as_long_by_the_journals_own_time(tmp_path: Path, clock: ManualClock) -> None:
+    async with opened(tmp_path, clock) as journal:
+        assert not journal.is_paused
+        until = journal.now() + 60_000
+        await journal.pause_until(until)
+        assert journal.is_paused
+    clock.pass_time(10_000)
+    async with opened(tmp_path, clock) as journal:
+        assert journal.is_paused
+        assert journal.paused_until is not None
+        assert journal.paused_until - journal.now() == 50_000
+        await journal.pause_until(None)
+        assert not journal.is_paused
+    async with opened(tmp_path, clock) as journal:
+        assert not journal.is_paused
+
+
 async def test_the_log_keeps_the_first_and_the_latest_attempts(journal: Journal) -> None:
     await accept(journal)
     for _ in range(LOG_LENGTH + 4):
