@@ -164,7 +164,7 @@ def _unusable_variables(model: type[BaseModel], prefix: str, foreign: tuple[str,
         if name.startswith(foreign or ("\0",)) or name == f"{prefix}CONFIG":
             continue
         if name.upper() not in takes_json:
-            faults[name] = f"{name}: no such setting{_instead(name, _single_variables(model, prefix))}"
+            faults[name] = f"{name}: no such setting{_instead(name, _single_variables(model, prefix), prefix)}"
         elif takes_json[name.upper()] and not _is_json(os.environ[name]):
             faults[name] = _explain_json(name, model, prefix)
     return faults
@@ -176,12 +176,12 @@ def _single_variables(model: type[BaseModel], prefix: str) -> list[str]:
     return sorted({f"{prefix}CONFIG", *(name for name, _ in variables(model, prefix))} - sections)
 
 
-def _instead(wrong: str, known: list[str]) -> str:
-    """What else may have been meant; all that there is where nothing is like it."""
+def _instead(wrong: str, known: list[str], prefix: str = "") -> str:
+    """What else may have been meant; all that there is where nothing is like it. All begin with the prefix."""
     from difflib import get_close_matches
 
-    close = get_close_matches(wrong, known, n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    close = get_close_matches(wrong.removeprefix(prefix), [name.removeprefix(prefix) for name in known], n=1)
+    return f"; did you mean {prefix}{close[0]}?" if close else f"; known are {', '.join(known)}"
 
 
 def _is_json(text: str) -> bool:

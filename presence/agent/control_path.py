@@ -13,13 +13,21 @@ from pathlib import Path
 
 NAME = "control.sock"
 RUN = Path("/run/presence")
+STATE = Path("/var/lib/presence")
 DEFAULT_FILE = Path("/etc/presence/agent.toml")
 
 
 def state_directory() -> Path:
-    """Where the daemon keeps what must survive a restart: systemd's state directory, else the user's own."""
+    """Where the daemon keeps what must survive a restart: systemd's state directory, else the user's own.
+
+    Whoever may write to the service's, as root and its user may, finds it without being started by systemd.
+    """
     named = os.environ.get("STATE_DIRECTORY")
-    return Path(named.partition(":")[0]) if named else Path.home() / ".local" / "state" / "presence"
+    if named:
+        return Path(named.partition(":")[0])
+    if os.access(STATE, os.W_OK | os.X_OK):
+        return STATE
+    return Path.home() / ".local" / "state" / "presence"
 
 
 def settings_file(config: Path | None) -> Path | None:

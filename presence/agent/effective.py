@@ -6,7 +6,7 @@ from pathlib import Path
 
 from presence.agent.control_path import DEFAULT_FILE
 from presence.agent.keys import STORED
-from presence.agent.settings import CREDENTIAL, PREFIX, AgentSettings, ControlPlane
+from presence.agent.settings import CREDENTIAL, DEFAULT_KEY_FILE, PREFIX, AgentSettings, ControlPlane
 from presence.agent.target_settings import Target
 from presence.agent.targets import Targets
 from presence.agent.trust import trust
@@ -25,6 +25,8 @@ def _found(setting: Setting, settings: AgentSettings) -> Setting:
     """What is not set, but is found by the program."""
     file = settings.control_plane.credential_file()
     match setting:
+        case Setting("control_plane.key_file", None) if file == DEFAULT_KEY_FILE:
+            return setting._replace(value=str(file))
         case Setting("control_plane.key_file", None) if file is not None:
             return setting._replace(value=str(file), source=f"systemd's credential {CREDENTIAL}")
         case Setting("journal.path", None):

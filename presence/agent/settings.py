@@ -27,9 +27,10 @@ from presence.protocol import AGENT_PATH
 PREFIX = "PRESENCE_"
 CREDENTIAL = "presence.key"
 """Name of the key in systemd's credentials directory (`LoadCredential=presence.key:...`)."""
+DEFAULT_KEY_FILE = Path("/etc/presence/presence.key")
 
 _NO_KEY = (
-    "no presence key; set control_plane.key_file to the file that NewKey returned,"
+    "no presence key; run 'presence enroll', or set control_plane.key_file to the file that NewKey returned,"
     " or the variable PRESENCE_CONTROL_PLANE__KEY_FILE"
 )
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -156,13 +157,16 @@ class ControlPlane(Section):
         return (*self.secret_files(), *(file for file in public if file is not None))
 
     def credential_file(self) -> Path | None:
-        """The file that holds the key: the configured one, else systemd's credential; None if `key` is set."""
-        if self.key is not None:
-            return None
+        """The file that holds the key: the configured one, else systemd's credential, else DEFAULT_KEY_FILE.
+
+        None if `key` is set, or there is none of these.
+        """
+        if self.key is not None or self.key_file is not None:
+            return self.key_file
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        if self.key_file is None and directory and (Path(directory) / CREDENTIAL).exists():
+        if directory and (Path(directory) / CREDENTIAL).exists():
             return Path(directory) / CREDENTIAL
-        return self.key_file
+        return DEFAULT_KEY_FILE if os.path.exists(DEFAULT_KEY_FILE) else None
 
     def require(self) -> None:
         """Raises ConfigurationError unless there is an address, and a key or at least the name of its file."""

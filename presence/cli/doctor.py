@@ -27,8 +27,8 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "brig
 def command(config: Path | None, as_json: bool, bundle: Path | None) -> int:
     """Check everything between this agent, its control plane and its targets; say what to do where it fails.
 
-    Nothing is changed: a running agent keeps its session, and no target gets a request. Run it as the agent's user,
-    in the agent's environment. Exit code 1 if a check failed.
+    Nothing is changed: a running agent keeps its session, and no target gets a request. Run it as root or as
+    the agent's user, with the environment that the agent has. Exit code 1 if a check failed.
 
     \b
     Example:

@@ -9,8 +9,6 @@ import click
 from presence.cli.daemon import CONFIG
 from presence.errors import ConfigurationError
 
-DEFAULT_KEY_FILE = Path("/etc/presence/presence.key")
-
 
 @click.command("enroll")
 @click.option("--control-plane", "url", metavar="URL", help="As https://presence.example.com (default: the settings').")
@@ -34,7 +32,7 @@ def command(url: str | None, token_file: str | None, key_file: Path | None, forc
     """
     from presence import logs
     from presence.agent.enrolment import at, checked_token, enrol, require_absent
-    from presence.agent.settings import load_settings
+    from presence.agent.settings import DEFAULT_KEY_FILE, load_settings
     from presence.clock import SystemClock
 
     logs.configure("error")
@@ -47,7 +45,7 @@ def command(url: str | None, token_file: str | None, key_file: Path | None, forc
     enrolled = asyncio.run(enrol(control_plane, token, target, SystemClock(), force=force))
     click.echo(f"enrolled as {enrolled.presence_name} ({enrolled.presence_id}); the key expires {enrolled.expires_at}")
     click.echo(f"key written to {target}, mode 0600; keep no copy of it")
-    wanted = [] if settings.key_file == target else [f'key_file = "{target.absolute()}"']
+    wanted = [] if target in (settings.key_file, DEFAULT_KEY_FILE) else [f'key_file = "{target.absolute()}"']
     wanted += [] if settings.url == control_plane.url else [f'url = "{control_plane.url}"']
     if wanted:
         click.echo("\n".join(["write into the settings file:", "[control_plane]", *reversed(wanted)]))

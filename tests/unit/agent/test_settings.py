@@ -12,6 +12,7 @@ from presence.errors import ConfigurationError
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("presence.agent.settings.DEFAULT_FILE", tmp_path / "absent.toml")
+    monkeypatch.setattr("presence.agent.settings.DEFAULT_KEY_FILE", tmp_path / "default.key")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
 
 
@@ -185,6 +186,16 @@ def test_a_bad_key_file_is_named(tmp_path: Path, content: str | None, expected: 
 
 
 def test_systemd_hands_over_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "presence.key").write_text("pk_from_systemd_0123")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_settings().control_plane.read_key() == "pk_from_systemd_0123"
+
+
+def test_without_a_word_of_its_own_the_key_is_where_enroll_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "default.key").write_text("pk_from_enroll_0123")
+    assert load_settings().control_plane.read_key() == "pk_from_enroll_0123"
     (tmp_path / "presence.key").write_text("pk_from_systemd_0123")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert load_settings().control_plane.read_key() == "pk_from_systemd_0123"
