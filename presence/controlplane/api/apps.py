@@ -7,14 +7,15 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt
 from pydantic.alias_generators import to_pascal
 from starlette.responses import Response
 
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import ERRORS, Input, Listing, Output, Timestamp, printable, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.applications import Given
 from presence.controlplane.store.applications import FIGURES, Application
@@ -59,7 +60,7 @@ class BusinessImpact(StrEnum):
     CRITICAL = "Critical"
 
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_APPLICATION_NAME), AfterValidator(printable)]
+Name = Annotated[str, Printable, Field(min_length=1, max_length=MAX_APPLICATION_NAME)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Counter = Annotated[StrictInt, Field(ge=-1, le=2**31 - 1)]
 
@@ -75,15 +76,16 @@ IGNORED: Final = frozenset(
 )
 """Fields of that API which nobody sets, or which mean nothing here: accepted, so that clients work unchanged and what
 was read can be sent back, and not looked at."""
-_IGNORED = frozenset(name.lower() for name in IGNORED)
 
 
-class _Fields(Input):
+class _Fields(Tolerant):
     """What may be said about an application. A field that is absent or null stays as it is.
 
     Counters may be -1: not applicable. Accepted and ignored are the fields that nobody sets (`Id`, `TotalScans`, ...)
     and those which mean nothing here (`Presences`, `PresencesIds`, `UseOnlyAppPresences`, `CustomFields`, ...).
     """
+
+    IGNORED = frozenset(name.lower() for name in IGNORED)
 
     business_impact: BusinessImpact | None = None
     critical_issues: Counter | None = None
@@ -116,13 +118,6 @@ class _Fields(Input):
     development_contact: Text | None = None
     preferred_offering_type: Text | None = None
     last_comment: Text | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_ignored(cls, body: object) -> object:
-        if not isinstance(body, Mapping):
-            return body
-        return {name: value for name, value in body.items() if str(name).lower() not in _IGNORED}
 
 
 class NewApplication(_Fields):
@@ -234,14 +229,14 @@ async def list_applications(services: Using, principal: Authenticated, query: As
     return listed([_model(row) for row in rows], count, query)
 
 
-@router.post("", status_code=201, responses=ERRORS)
+@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN})
 async def create_application(services: Using, principal: Authenticated, body: NewApplication) -> ApplicationModel:
     """A new application. That is no event."""
     made = await services.applications.create(principal, body.name, str(body.asset_group_id), _given(body))
     return _model(made)
 
 
-@router.put("/{application_id}", responses=ERRORS)
+@router.put("/{application_id}", responses={**ERRORS, **FORBIDDEN})
 async def update_application(
     services: Using, principal: Authenticated, application_id: UUID, body: ApplicationUpdate
 ) -> ApplicationModel:
@@ -252,7 +247,7 @@ async def update_application(
     return _model(await services.applications.change(principal, str(application_id), given))
 
 
-@router.delete("/{application_id}", status_code=204, responses=ERRORS)
+@router.delete("/{application_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
 async def delete_application(services: Using, principal: Authenticated, application_id: UUID) -> None:
     """Deletes an application with its scans and the associations of webhooks with it. Events and deliveries stay."""
     await services.applications.delete(principal, str(application_id))

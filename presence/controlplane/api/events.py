@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from presence.controlplane.api.auth import Producing, Using
 from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
-from presence.controlplane.api.schemas import ERRORS, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Output
 from presence.controlplane.services.events import Acceptance, require_producer
 from presence.domain.events import EventType
 
@@ -69,7 +69,11 @@ _BODY: dict[str, Any] = {
     "",
     status_code=201,
     response_model=EventModel | list[EventModel],
-    responses={**ERRORS, 200: {"model": EventModel | list[EventModel], "description": "All were accepted before"}},
+    responses={
+        **ERRORS,
+        **FORBIDDEN,
+        200: {"model": EventModel | list[EventModel], "description": "All were accepted before"},
+    },
     openapi_extra={"requestBody": _BODY},
 )
 async def accept_events(services: Using, principal: Producing, request: Request) -> Response:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt
 from starlette.responses import Response
 
 from presence.controlplane.api.auth import Authenticated, Producing, Services, Using
@@ -15,15 +15,16 @@ from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
+    FORBIDDEN,
     NOT_FOUND,
     Input,
     Listing,
     Output,
     Timestamp,
     optional_timestamp,
-    printable,
     timestamp,
 )
+from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.executions import Update
 from presence.controlplane.services.scans import ScanView
@@ -46,7 +47,7 @@ class Technology(StrEnum):
     SCA_ANALYZER = "ScaAnalyzer"
 
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_SCAN_NAME), AfterValidator(printable)]
+Name = Annotated[str, Printable, Field(min_length=1, max_length=MAX_SCAN_NAME)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Counter = Annotated[StrictInt, Field(ge=-1, le=2**31 - 1)]
 
@@ -59,14 +60,27 @@ class NewScan(Input):
     technology: Technology
 
 
-class ExecutionUpdate(Input):
-    """What a scan engine says; what is absent or null stays. Fields that nobody sets are accepted and ignored, so that
-    what was read can be sent back.
+IGNORED: Final = frozenset(
+    {
+        *("Id", "ScanId", "CreatedAt", "CreatedBy", "ExecutedAt", "ScanEndTime", "ExecutionDurationSec"),
+        *("QueuedDurationSec", "ReadStatus", "PredefinedMessageKey", "AvailableReports", "IncludeCustomUserMessage"),
+        *("HasLogs", "FileName", "IsScanFileAvailable", "EnablementMessage", "HandledByScanEnabler"),
+        *("IsValidForIncremental", "SupportModeEnabled", "CanResume"),
+    }
+)
+"""Fields of an execution that nobody sets: accepted, so that what was read can be sent back, and not looked at."""
+
+
+class ExecutionUpdate(Tolerant):
+    """What a scan engine says; what is absent or null stays. Fields that nobody sets (`Id`, `CreatedAt`, ...) are
+    accepted and ignored.
 
     `Status` `Ready` and `Failed` are final. Until then any may follow any other one; from then on `Status`,
     `ExecutionProgress` and `Progress` do not change, while the rest may still be corrected. With `Ready`, what is not
     said of the other two becomes `Completed` and 100. Counters may be -1: not applicable.
     """
+
+    IGNORED = frozenset(name.lower() for name in IGNORED)
 
     status: Status | None = None
     execution_progress: Stage | None = None
@@ -89,13 +103,6 @@ class ExecutionUpdate(Input):
     n_new_app_medium_issues: Counter | None = None
     n_new_app_low_issues: Counter | None = None
     n_new_app_info_issues: Counter | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_ignored(cls, body: object) -> object:
-        if not isinstance(body, Mapping):
-            return body
-        return {name: value for name, value in body.items() if str(name).lower() not in _IGNORED}
 
 
 class CreatorModel(Output):
@@ -158,16 +165,6 @@ class ScanExecutionModel(Output):
     can_resume: bool = False
 
 
-_SAID = {(field.alias or name).lower() for name, field in ExecutionUpdate.model_fields.items()}
-IGNORED: Final = frozenset(
-    field.alias or name
-    for name, field in ScanExecutionModel.model_fields.items()
-    if (field.alias or name).lower() not in _SAID
-)
-"""Fields of an execution that nobody sets."""
-_IGNORED = frozenset(name.lower() for name in IGNORED)
-
-
 class ScanModel(Output):
     """A scan of an application. `LatestExecution` is null before the first one."""
 
@@ -202,7 +199,7 @@ async def list_scans(services: Using, principal: Authenticated, query: Asked) ->
     return listed([_scan(view, services) for view in views], count, query)
 
 
-@router.post("", status_code=201, responses=ERRORS)
+@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN})
 async def create_scan(services: Using, principal: Authenticated, body: NewScan) -> ScanModel:
     """A scan that has not been executed."""
     made = await services.scans.create(principal, body.name, str(body.app_id), body.technology.value)
@@ -215,7 +212,7 @@ async def get_execution(services: Using, principal: Authenticated, execution_id:
     return _execution(await services.executions.get(principal, str(execution_id)), services)
 
 
-@router.put("/Execution/{execution_id}", responses={**ERRORS, **NOT_FOUND, **CONFLICT})
+@router.put("/Execution/{execution_id}", responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
 async def update_execution(
     services: Using, principal: Producing, execution_id: UUID, body: ExecutionUpdate
 ) -> ScanExecutionModel:
@@ -231,7 +228,7 @@ async def list_executions(services: Using, principal: Authenticated, scan_id: UU
     return [_execution(one, services) for one in await services.executions.of_scan(principal, str(scan_id))]
 
 
-@router.post("/{scan_id}/Executions", status_code=201, responses=ERRORS)
+@router.post("/{scan_id}/Executions", status_code=201, responses={**ERRORS, **FORBIDDEN})
 async def start_execution(services: Using, principal: Authenticated, scan_id: UUID) -> ScanExecutionModel:
     """A new execution of a scan, `InQueue` until an engine says otherwise. Takes no body."""
     return _execution(await services.executions.start(principal, str(scan_id)), services)

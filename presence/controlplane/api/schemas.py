@@ -98,14 +98,6 @@ async def _page(
 
 Paged = Annotated[Page, Depends(_page)]
 
-
-def printable(name: str) -> str:
-    """Of a name. Raises ValueError where it could not be told from another one, or breaks a line."""
-    if not name.isprintable() or not name.strip():
-        raise ValueError("must have printable characters only, and not only spaces")
-    return name
-
-
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
