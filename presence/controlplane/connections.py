@@ -2,7 +2,7 @@
 
 The gateway drives a connection's websocket; dispatch and the services only queue messages or ask for
 its end. Nothing here waits or touches the network. What agents cannot take now (`Connection.rest`,
-`Connections.close_host`) is known in this process only: after a restart they say it again.
+`Connection.pause`, `Connections.close_host`) is known in this process only: after a restart they say it again.
 """
 
 import asyncio
@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
+from typing import NamedTuple
 
 from presence.controlplane.access import Peer
 from presence.errors import CloseCode
@@ -33,6 +35,12 @@ class Ending:
     def is_violation(self) -> bool:
         """Whether one side found that the other broke the protocol."""
         return self.code in (CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_PAYLOAD, CloseCode.TOO_BIG)
+
+
+class Pause(NamedTuple):
+    """Local maintenance of an agent: it is given no fires. `seconds`: for so long; None: until further notice."""
+
+    seconds: float | None
 
 
 class Connection:
@@ -60,6 +68,7 @@ class Connection:
         """Set when the session's unanswered fires are queued again."""
         self._suspect: str | None = None
         self._resting_until = 0.0
+        self._paused_until = 0.0
         self._hosts: dict[str, str] = {}
 
     @property
@@ -73,7 +82,13 @@ class Connection:
         """How many fires it may be given now."""
         if not self.reconciled or self.ending is not None or self._suspect in self.session.unanswered:
             return 0
-        return 0 if monotonic() < self._resting_until else self.session.free_credit
+        return 0 if monotonic() < max(self._resting_until, self._paused_until) else self.session.free_credit
+
+    @property
+    def paused(self) -> Pause | None:
+        """The agent's pause, as far as it said; None: there is none."""
+        left = self._paused_until - monotonic()
+        return None if left <= 0 else Pause(None if left == inf else left)
 
     @property
     def in_flight(self) -> int:
@@ -118,6 +133,11 @@ class Connection:
     def rest(self, seconds: float) -> None:
         """The agent takes no fires for so long, within bounds."""
         self._resting_until = max(self._resting_until, monotonic() + _bounded(seconds))
+
+    def pause(self, remaining: int | None) -> None:
+        """The agent said `Paused`. Whatever was left over for it is looked at again when that is over."""
+        self._paused_until = inf if remaining is None else monotonic() + remaining / 1000
+        self.starved = True
 
     def end(self, code: int, reason: str, *, ours: bool = True) -> None:
         """Asks for the end, after what is queued was sent. The first reason counts."""
@@ -208,6 +228,15 @@ class Connections:
         """Says it to that instance, if it is connected here. One that is not states later what it holds."""
         if self.hears(presence_id, instance_id, type(message)):
             self._newest[presence_id, instance_id].say(message)
+
+    def paused(self, presence_id: str) -> Pause | None:
+        """The pause of a presence all of whose connected agents are paused, until the first of them goes on."""
+        pauses = [connection.paused for connection in self.newest(presence_id)]
+        lengths = [inf if pause.seconds is None else pause.seconds for pause in pauses if pause is not None]
+        if not lengths or len(lengths) < len(pauses):
+            return None
+        soonest = min(lengths)
+        return Pause(None if soonest == inf else soonest)
 
     def close_host(self, presence_id: str, host: str, seconds: float) -> None:
         """The presence's agents take no fires to that host for so long, within bounds."""

@@ -29,7 +29,17 @@ from presence.errors import CloseCode, DatabaseError, ProtocolViolation
 from presence.logs import get_logger
 from presence.protocol import SUBPROTOCOL
 from presence.protocol.codec import Unknown, UnreadableFire
-from presence.protocol.messages import AgentMessage, Canary, CanaryEcho, GoAway, Hello, Holding, Ready, Welcome
+from presence.protocol.messages import (
+    AgentMessage,
+    Canary,
+    CanaryEcho,
+    GoAway,
+    Hello,
+    Holding,
+    Paused,
+    Ready,
+    Welcome,
+)
 from presence.protocol.session import common_version
 
 SEND_SECONDS = 10.0
@@ -181,8 +191,11 @@ class _Conversation:
                 await self._greet(hello)
                 messages = rest
         for message in messages:
-            if isinstance(message, Holding):
-                self._connection.holding.update(message.ids)
+            match message:
+                case Holding():
+                    self._connection.holding.update(message.ids)
+                case Paused():
+                    self._pause(message)
         telling = [message for message in messages if not isinstance(message, CanaryEcho) or self._is_echo(message)]
         for answer in await self._gateway.sessions.record(self._connection, telling):
             self._connection.say(answer)
@@ -217,6 +230,13 @@ class _Conversation:
         _log.info(
             "agent connected", presence=self._peer.presence_id, instance=hello.instance, host=hello.host,
             agent_version=hello.agent_version, client=_client(self._websocket),
+        )  # fmt: skip
+
+    def _pause(self, message: Paused) -> None:
+        self._connection.pause(message.remaining)
+        _log.warning(
+            "agent resumed" if message.remaining == 0 else "agent paused", presence=self._peer.presence_id,
+            instance=self._connection.instance_id, remaining_ms=message.remaining,
         )  # fmt: skip
 
     def _is_echo(self, echo: CanaryEcho) -> bool:

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from presence.controlplane.access import Peer
-from presence.controlplane.connections import LONGEST_REST, SHORTEST_REST, Connection, Connections
+from presence.controlplane.connections import LONGEST_REST, SHORTEST_REST, Connection, Connections, Pause
 from presence.errors import CloseCode
 from presence.protocol.codec import encode, from_control_plane
 from presence.protocol.messages import (
@@ -203,3 +203,40 @@ def test_the_first_reason_to_end_counts() -> None:
     connection.session.close()
     connection.say(fire())
     assert connection.session.outgoing() == []
+
+
+def test_a_paused_agent_is_given_nothing_until_its_pause_ends() -> None:
+    connection = connected(str(uuid4()))
+    assert connection.paused is None
+    connection.starved = False
+    connection.pause(None)
+    assert connection.paused == Pause(None)
+    assert connection.free_credit == 0
+    assert not connection.fire(fire(), "x:80")
+    connection.pause(3_600_000)
+    assert connection.paused is not None
+    assert connection.paused.seconds == pytest.approx(3600, abs=5)
+    connection.pause(0)
+    assert connection.paused is None
+    assert connection.free_credit == 2
+    assert connection.starved
+
+
+def test_a_presence_is_paused_when_all_of_its_agents_are_until_the_first_goes_on() -> None:
+    connections, first, second = Connections(), connected(str(uuid4())), connected(str(uuid4()))
+    assert connections.paused("presence") is None
+    with connections.opened(first), connections.opened(second):
+        for connection in (first, second):
+            connections.supersede(connection)
+        first.pause(None)
+        assert connections.paused("presence") is None
+        assert connections.ready("presence") == [second]
+        second.pause(None)
+        assert connections.paused("presence") == Pause(None)
+        assert connections.ready("presence") == []
+        second.pause(60_000)
+        pause = connections.paused("presence")
+        assert pause is not None
+        assert pause.seconds == pytest.approx(60, abs=5)
+        first.pause(0)
+        assert connections.paused("presence") is None
