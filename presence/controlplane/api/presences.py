@@ -23,6 +23,7 @@ from presence.controlplane.api.schemas import (
     optional_timestamp,
     timestamp,
 )
+from presence.controlplane.connections import Pause
 from presence.controlplane.services.rotations import Progress, Standing
 from presence.controlplane.store.presences import Presence
 
@@ -54,8 +55,9 @@ class PresenceModel(Output):
     """A presence. `HostName` and `Platform` are those of the agent that was heard of last.
 
     `LastCanaryAgeSeconds`: how long ago one of its agents proved that it is alive, which they do all the time while
-    they are connected. `Conflict`: agents on `ConflictHosts` run with copies of one journal; stop all but one, and
-    remove the journals of the others. `KeyRotation`: the latest `RotateKey`.
+    they are connected. `Paused`: every connected agent is, by `presence pause` on its host, until `PausedUntil` (null:
+    until further notice); deliveries wait meanwhile. `Conflict`: agents on `ConflictHosts` run with copies of one
+    journal; stop all but one, and remove the journals of the others. `KeyRotation`: the latest `RotateKey`.
     """
 
     id: str
@@ -66,6 +68,8 @@ class PresenceModel(Output):
     is_v2: bool = Field(True, alias="IsV2")
     platform: str | None
     last_canary_age_seconds: int | None
+    paused: bool
+    paused_until: Timestamp | None
     conflict: bool
     conflict_hosts: list[str]
     key_rotation: RotationModel | None
@@ -87,6 +91,7 @@ def status_of(presence: Presence, now: int, canary_age: int | None, active_withi
 def model_of(presence: Presence, services: Services) -> PresenceModel:
     age = services.presences.canary_age(presence)
     hosts = services.presences.conflict_hosts(presence)
+    pause = services.presences.paused(presence)
     rotation = services.presences.rotations.standing(presence.id)
     return PresenceModel(
         id=presence.id,
@@ -96,10 +101,16 @@ def model_of(presence: Presence, services: Services) -> PresenceModel:
         status=status_of(presence, services.clock.wall(), age, services.active_within),
         platform=presence.platform or None,
         last_canary_age_seconds=None if age is None else age // 1000,
+        paused=pause is not None,
+        paused_until=None if pause is None else _end(pause, services.clock.wall()),
         conflict=bool(hosts),
         conflict_hosts=list(hosts),
         key_rotation=None if rotation is None else _rotation(rotation),
     )
+
+
+def _end(pause: Pause, now: int) -> str | None:
+    return None if pause.seconds is None else timestamp(now + int(pause.seconds * 1000))
 
 
 def _rotation(standing: Standing) -> RotationModel:

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from presence.clock import Clock
 from presence.controlplane.access import EVERY_ORGANIZATION, Peer, Principal
-from presence.controlplane.connections import Connections
+from presence.controlplane.connections import Connections, Pause
 from presence.controlplane.leases import Leases
 from presence.controlplane.runs import is_fresh
 from presence.controlplane.services.refusal import Key, Refusal
@@ -73,6 +73,10 @@ class Presences:
             return None
         # None since the start of this process: what was before is known by the wall clock only.
         return max(int(self._leases.uptime * 1000), self._clock.wall() - presence.last_canary_at)
+
+    def paused(self, presence: Presence) -> Pause | None:
+        """Its agents' local maintenance, as they told this process; None: one of them works, or none is connected."""
+        return self._connections.paused(presence.id)
 
     def conflict_hosts(self, presence: Presence) -> Sequence[str]:
         """The hosts that lately took turns with copies of one journal."""
