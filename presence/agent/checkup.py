@@ -29,7 +29,7 @@ async def checkup(config: Path | None, clock: Clock) -> AsyncIterator[Finding]:
         for check in WITHOUT_SETTINGS:
             yield skipped(check, "without settings")
         return
-    faults = [*_lacking(settings), *faults_of_files(settings)]
+    faults = [*_lacking(settings), *faults_of_files(settings, config)]
     for fault in faults:
         yield failed("configuration", fault, REMEDY)
     if not faults:

@@ -1,6 +1,6 @@
 """The settings as they count on this host: with what is found rather than set, with sources, without secrets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from presence.agent.settings import CREDENTIAL, DEFAULT_KEY_FILE, PREFIX, AgentS
 from presence.agent.target_settings import Target
 from presence.agent.targets import Targets
 from presence.agent.trust import trust
-from presence.configuration import Setting, effective
+from presence.configuration import DEFAULT, Setting, effective
 from presence.errors import ConfigurationError
 
 
@@ -42,8 +42,11 @@ def stored_key(settings: AgentSettings) -> Path:
     return settings.journal.location().with_name(STORED)
 
 
-def faults_of_files(settings: AgentSettings) -> list[str]:
-    """What is wrong with the files that the settings name: each line names the setting, the file and the remedy."""
+def faults_of_files(settings: AgentSettings, config: Path | None) -> list[str]:
+    """What is wrong with the files that the settings name.
+
+    Each line says where that stands, which setting it is, which file, what is wrong with it and what to do.
+    """
     control_plane = settings.control_plane
     readers: list[Callable[[], object]] = [partial(trust, control_plane)]
     if control_plane.key is not None or control_plane.credential_file() is not None:
@@ -51,7 +54,16 @@ def faults_of_files(settings: AgentSettings) -> list[str]:
     if control_plane.url is not None:
         readers.append(control_plane.link_proxy)
     readers += [partial(Targets, _only(settings, number)) for number in range(len(settings.targets))]
-    return [fault for reader in readers if (fault := _fault_of(reader)) is not None]
+    faults = [fault for reader in readers if (fault := _fault_of(reader)) is not None]
+    sources = {row.key: row.source for row in effective_settings(settings, config)} if faults else {}
+    return [_placed(fault, sources) for fault in faults]
+
+
+def _placed(fault: str, sources: Mapping[str, str]) -> str:
+    """The fault, which begins with the setting's name, after the place where that is set."""
+    setting = fault.partition(": ")[0].partition(" ")[0]
+    source = next((sources[key] for key in (setting, setting.rpartition(".")[0]) if key in sources), DEFAULT)
+    return fault if source == DEFAULT else f"{source}: {fault}"
 
 
 def _only(settings: AgentSettings, number: int) -> AgentSettings:

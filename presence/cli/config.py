@@ -36,7 +36,7 @@ def check(config: Path | None, as_json: bool) -> int:
     from presence.agent.settings import load_settings
 
     try:
-        faults = faults_of_files(load_settings(config))
+        faults = faults_of_files(load_settings(config), config)
     except ConfigurationError as error:
         faults = str(error).splitlines()
     if as_json:

@@ -84,6 +84,22 @@ def serve(config: Path | None) -> None:
     app.run_serve(settings)
 
 
+@command.command("check")
+@CONFIG
+def check(config: Path | None) -> None:
+    """Check the settings; nothing is opened. All faults are told at once; exit code 78 if there are any.
+
+    \b
+    Example:
+      presence control-plane check --config /etc/presence/control-plane.toml
+    """
+    _control_plane()
+    from presence.controlplane.settings import load_settings
+
+    load_settings(config)
+    click.echo("nothing is wrong with the settings")
+
+
 @command.command("migrate")
 @CONFIG
 def migrate(config: Path | None) -> None:

@@ -41,7 +41,7 @@ async def test_all_faults_come_at_once_with_exit_code_78(tmp_path: Path) -> None
 async def test_files_that_are_missing_are_faults_too(tmp_path: Path) -> None:
     code, _, err = await run("config", "check", env={"PRESENCE_CONTROL_PLANE__CA_FILE": "/nowhere/ca.pem"})
     assert code == 78
-    assert "control_plane.ca_file: /nowhere/ca.pem: there is no such file" in err
+    assert ": PRESENCE_CONTROL_PLANE__CA_FILE: control_plane.ca_file: /nowhere/ca.pem: there is no such file" in err
     for command in ("check", "show"):
         code, _, err = await run("config", command, "--config", "/nowhere/agent.toml")
         assert code == 78

@@ -10,7 +10,8 @@ import trustme
 
 from tests.support.enrolment import ENROLLED, KEY, REFUSED, EnrollingServer
 from tests.support.interception import InterceptingProxy
-from tests.support.system import run
+from tests.support.processes import Program, agent_env
+from tests.support.system import control_plane, run
 from tests.support.tls import authority_file, server_context
 
 TOKEN = "et_CANARY-TOKEN-0123456789"
@@ -164,6 +165,22 @@ async def test_it_goes_the_way_of_the_link(tmp_path: Path) -> None:
         code, _, err = await enroll(url, tmp_path / "key", **settings)
         assert (code, err) == (0, "")
         assert server.lines() == ["POST /cloud/api/v4/Presences/Enroll HTTP/1.1"]
+
+
+async def test_with_the_real_control_plane_a_token_opens_a_session_and_nothing_a_second_time(tmp_path: Path) -> None:
+    key, state = tmp_path / "presence.key", tmp_path / "state"
+    async with control_plane(tmp_path) as cloud:
+        made = await cloud.api.call("POST", f"Presences/{cloud.presence_id}/EnrollmentToken")
+        code, out, err = await enroll(cloud.api.url, key, stdin=made["Token"])
+        assert (code, err) == (0, "")
+        assert f"enrolled as test ({cloud.presence_id})" in out
+        env = agent_env(cloud.api.url, "", state, PRESENCE_CONTROL_PLANE__KEY_FILE=str(key))
+        del env["PRESENCE_CONTROL_PLANE__KEY"]
+        async with Program("run", env=env) as agent:
+            await agent.said("link", state="online")
+        code, _, err = await enroll(cloud.api.url, tmp_path / "another.key", stdin=made["Token"])
+        assert code == 77
+        assert "refuses the token" in err
 
 
 async def test_a_person_is_asked_without_an_echo(tmp_path: Path) -> None:

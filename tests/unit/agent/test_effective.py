@@ -56,6 +56,7 @@ def test_every_option_is_shown(tmp_path: Path) -> None:
 
 
 def test_each_file_that_is_no_good_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
     found = faults_of_files(
         settings(
             tmp_path,
@@ -63,17 +64,18 @@ def test_each_file_that_is_no_good_is_named(tmp_path: Path) -> None:
             "proxy = 'http://p:1'\nproxy_credentials_file = '/no/proxy'\n"
             "[[targets]]\nhost = 'a'\nca_file = '/no/a'\n[[targets]]\nhost = 'b'\n"
             "[[targets]]\nhost = 'c'\nheaders = { X = { file = '/no/c' } }\n",
-        )
+        ),
+        file,
     )
-    assert [fault.partition(": ")[0] for fault in found] == [
-        "control_plane.ca_file",
-        "control_plane.key_file",
-        "control_plane.proxy_credentials_file",
-        "targets[0].ca_file (host a)",
-        "targets[2].headers.X (host c)",
+    assert [": ".join(fault.split(": ")[:3]) for fault in found] == [
+        f"{file}:4: control_plane.ca_file: /no/ca",
+        f"{file}:3: control_plane.key_file: /no/key",
+        f"{file}:6: control_plane.proxy_credentials_file: /no/proxy",
+        f"{file}:9: targets[0].ca_file (host a): /no/a",
+        f"{file}:14: targets[2].headers.X (host c): /no/c",
     ]
 
 
 def test_nothing_needs_to_be_set(tmp_path: Path) -> None:
-    assert faults_of_files(settings(tmp_path, "")) == []
+    assert faults_of_files(settings(tmp_path, ""), tmp_path / "agent.toml") == []
     assert stored_key(settings(tmp_path, "[journal]\npath = '/data/j.db'\n")) == Path("/data/presence.key")
