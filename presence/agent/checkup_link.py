@@ -230,8 +230,9 @@ def _not_reached(checks: tuple[str, ...]) -> list[Finding]:
 
 
 def _span(seconds: int) -> str:
-    days, rest = divmod(seconds, 86_400)
-    hours, rest = divmod(rest, 3600)
+    """The header's date is that of a second that has begun: more than minutes would be untrue."""
+    minutes = round(seconds / 60)
+    days, hours = divmod(minutes // 60, 24)
     if days:
         return f"{days} days {hours} h"
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

@@ -1,14 +1,21 @@
 """`presence doctor` as a person runs it, beside a running agent and without one; and what it gives to support."""
 
+import asyncio
 import json
+import os
+import sys
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
+
+import trustme
 
 from presence import __version__
 from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
 from tests.support.system import control_plane, run
 from tests.support.target import Target, silence
+from tests.support.tls import DAY, authority_file, server_context
 
 CANARY = "CANARY"
 
@@ -59,6 +66,27 @@ async def test_what_fails_is_told_with_its_remedy(tmp_path: Path) -> None:
     assert lines[failed[0] + 1].strip().startswith("-> check control_plane.url")
     assert lines[-1].startswith("1 of ")
     assert "\x1b" not in out
+
+
+async def test_a_clock_that_is_days_behind_is_told_though_no_certificate_is_valid_then(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    now = datetime.now(UTC)
+    certificate = authority.issue_cert("127.0.0.1", not_before=now - DAY, not_after=now + DAY)
+    async with ScriptedControlPlane(tls=server_context(certificate)) as cloud:
+        ca_file = authority_file(authority, tmp_path)
+        env = agent_env(cloud.url, cloud.key, tmp_path, PRESENCE_CONTROL_PLANE__CA_FILE=ca_file)
+        checking = await asyncio.create_subprocess_exec(
+            *("faketime", "-f", "-3d", sys.executable, "-m", "presence", "doctor", "--json"),
+            env=os.environ | env | {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await checking.communicate()
+    failed = {check["check"]: check for check in json.loads(out)["checks"] if check["verdict"] == "failed"}
+    assert (checking.returncode, set(failed)) == (1, {"tls", "clock"})
+    assert "certificate of 127.0.0.1 is not valid yet (from" in failed["tls"]["text"]
+    assert failed["clock"]["text"].startswith("3 days 0 h behind the control plane's clock")
+    assert "NTP" in failed["tls"]["remedy"]
+    assert cloud.key not in cloud.keys
 
 
 async def test_no_secret_is_in_the_bundle_or_the_output(tmp_path: Path) -> None:

@@ -155,16 +155,14 @@ async def test_an_intercepting_proxy_is_named(tmp_path: Path, authority: trustme
     [
         (5, "failed", "5 h 0 min ahead of the control plane's clock"),
         (-50, "failed", "2 days 2 h behind the control plane's clock"),
-        (-0.2, "warning", "12 min 0 s behind the control plane's clock"),
+        (-0.2, "warning", "12 min behind the control plane's clock"),
     ],
 )
 async def test_a_wrong_clock_is_measured(tmp_path: Path, hours: float, verdict: str, words: str) -> None:
     async with ScriptedControlPlane() as cloud:
         clock = ManualClock(wall=SystemClock().wall() + int(hours * HOUR))
         found = await findings(Settings(tmp_path, cloud.url), clock)
-        (text,) = bad(found).values()
-        measured = text.replace("11 min 59 s", "12 min 0 s").replace("4 h 59 min", "5 h 0 min")
-        assert measured.replace("2 days 1 h", "2 days 2 h") == f"{verdict}: {words}"
+        assert bad(found) == {"clock": f"{verdict}: {words}"}
         assert "NTP" in str(found["clock"].remedy)
 
 
