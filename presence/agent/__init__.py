@@ -28,5 +28,10 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
   and its time; `salvage`, `pages`: what is kept of a damaged one. `backlog`: what is pending, in memory: fair
   between hosts, bounded, behind circuits and rates. `batches`: what comes together is taken together.
 - `seen`: what was reached while the policy only observed.
+- `pause`: local maintenance, kept in the journal. `reload`: settings that are read again at SIGHUP.
+- `pulse`: what each stage promises of its progress. `status`: who breaks it, what keeps the agent from being ready, and
+  its state as one document; `listing`: what the journal shows to a person. They are asked over HTTP: at the ports of
+  `listeners` (`health`) and at the control socket (`control`; `control_path` says where that is). `supervisor`: systemd,
+  whose watchdog is fed by that proof.
 - `testfire`: one delivery for the command line, through the same code.
 """
