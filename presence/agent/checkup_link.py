@@ -8,9 +8,6 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus
-
 from presence.agent.authorities import added_here, anyone, read_from, the_system_s
 from presence.agent.certificate import Certificate
 from presence.agent.effective import stored_key
@@ -67,13 +64,13 @@ async def check_control_plane(settings: AgentSettings, clock: Clock) -> list[Fin
 
 @dataclass(slots=True)
 class _Visit:
-    """`headers` are those of the control plane's answer to the upgrade, where there was one."""
+    """`date`: the time that the control plane's answer to the upgrade names, where there was one."""
 
     settings: ControlPlane
     keys: Keys
     resolver: Resolver
     clock: Clock
-    headers: Headers | None = None
+    date: str | None = None
 
     async def run(self) -> list[Finding]:
         opening = self._opening()
@@ -173,16 +170,15 @@ class _Visit:
         try:
             connection = await opening.run(key)
         except EXPECTED as error:
-            if isinstance(error, InvalidStatus):
-                self.headers = error.response.headers
             return classify(error, opening.step, opening.place)
-        self.headers = connection.response.headers if connection.response is not None else None
+        finally:
+            self.date = opening.date
         await close(connection, CloseCode.NORMAL)
         return None
 
     async def _clock(self) -> Finding:
         """How far the host's clock is from the control plane's, whose word on it needs no trust."""
-        text = self.headers.get("Date") if self.headers is not None else await self._date()
+        text = self.date or await self._ask_date()
         ours = self.clock.wall()
         date = parse_http_date(text) if text else None
         if date is None:
@@ -194,7 +190,7 @@ class _Visit:
         what = f"{_span(abs(offset) // 1000)} {'behind' if offset > 0 else 'ahead of'} the control plane's clock"
         return wrong("clock", what, SET_CLOCK)
 
-    async def _date(self) -> str | None:
+    async def _ask_date(self) -> str | None:
         """What the control plane gives as the time to anyone who asks: nothing secret is said."""
         try:
             answer = await inquire(self._opening(), self.settings, "/healthz", trusting=anyone)

@@ -56,13 +56,14 @@ class Websocket(ClientConnection):
 class Opening:
     """One try. `step` and `place` say how far it came, `trail` on which way: the last place of each step.
 
-    `offset`: what is known of the host's clock, for an error.
+    `offset`: what is known of the host's clock, for an error. `date`: the time that the control plane's answer names.
     """
 
     def __init__(self, settings: ControlPlane, resolver: Resolver, clock: Clock, offset: int | None) -> None:
         self.step = Step.KEY
         self.place = ""
         self.trail: dict[Step, str] = {}
+        self.date: str | None = None
         self._settings = settings
         self._resolver = resolver
         self._clock = clock
@@ -176,6 +177,8 @@ class Opening:
             if isinstance(connection.lost, ssl.SSLError):
                 raise connection.lost from None
             raise
+        finally:
+            self.date = connection.response.headers.get("Date") if connection.response is not None else None
         if connection.subprotocol != SUBPROTOCOL:
             raise InvalidHandshake(f"the server does not speak {SUBPROTOCOL}")
         connection.start_keepalive()
