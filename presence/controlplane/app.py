@@ -20,14 +20,16 @@ from starlette.routing import WebSocketRoute
 
 from presence import __version__
 from presence.clock import Clock, SystemClock
-from presence.controlplane.api import problems, router
+from presence.controlplane.api import paths, problems, router
 from presence.controlplane.api.auth import Services
+from presence.controlplane.api.edge import Edge
 from presence.controlplane.api.limiting import Limiter
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
 from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.gateway import Gateway
 from presence.controlplane.leases import Leases
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.asset_groups import AssetGroups
@@ -40,11 +42,13 @@ from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
 from presence.controlplane.services.sessions import Sessions
 from presence.controlplane.services.users import Users
+from presence.controlplane.services.watch import Watch
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.lock import served
+from presence.controlplane.store.measured import MeasuredDatabase
 from presence.controlplane.store.migrations import migrate
 from presence.errors import ConfigurationError
 from presence.logs import get_logger
@@ -80,9 +84,12 @@ class ControlPlane:
 
 def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -> ControlPlane:
     """Wires the parts; starts nothing."""
+    metrics = Metrics()
+    database = MeasuredDatabase(database, metrics)
     bus, connections, leases = Bus(), Connections(), Leases(settings.dispatch.lease)
     presences = Presences(database, clock, connections, leases, settings.auth.key_lifetime)
-    sessions = Sessions(database, clock, bus, connections, leases)
+    dispatcher = Dispatcher(database, clock, bus, connections, leases, metrics)
+    sessions = Sessions(database, clock, bus, connections, leases, metrics)
     gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
     services = Services(
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
@@ -92,10 +99,10 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         presences=presences,
         webhooks=Webhooks(database, clock, bus),
         webhook_actions=WebhookActions(database, clock, bus),
-        events=Events(database, clock, bus),
-        applications=Applications(database, clock, bus),
+        events=Events(database, clock, bus, metrics),
+        applications=Applications(database, clock, bus, metrics),
         scans=Scans(database, clock),
-        executions=Executions(database, clock, bus, with_failed=settings.events.failed_executions),
+        executions=Executions(database, clock, bus, metrics, with_failed=settings.events.failed_executions),
         deliveries=Deliveries(database, clock, bus, connections),
         audits=Audits(database),
         limiter=Limiter(settings.limits, clock),
@@ -103,18 +110,20 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         active_within=int(settings.dispatch.canary_every * 1000) * ACTIVE_CANARIES,
         public_url=settings.server.public_url,
     )
-    app = create_app(services, gateway)
-    return ControlPlane(app, gateway, Dispatcher(database, clock, bus, connections, leases), sessions)
+    watch = Watch(database, clock, connections, dispatcher.is_alive, metrics)
+    app = create_app(services, gateway, watch, settings.server.metrics)
+    return ControlPlane(app, gateway, dispatcher, sessions)
 
 
-def create_app(services: Services, gateway: Gateway) -> FastAPI:
-    """The REST API and the agents' websocket as one application."""
+def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: str) -> FastAPI:
+    """The REST API and the agents' websocket as one application. `metrics_for`: as `[server] metrics`."""
     app = FastAPI(
         title="Presence control plane",
         version=__version__,
         # They would load their scripts from the internet.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         max_body_size=problems.MAX_BODY_BYTES,
         # Its records would hold inputs, secrets included.
         telemetry={
@@ -126,6 +135,9 @@ def create_app(services: Services, gateway: Gateway) -> FastAPI:
         },
     )
     app.state.services = services
+    app.state.watch, app.state.metrics_for = watch, metrics_for
+    app.state.paths = paths()
+    app.add_middleware(Edge, paths=app.state.paths, metrics=watch.metrics)
     problems.install(app)
     app.include_router(router)
     app.router.routes.append(WebSocketRoute(AGENT_PATH, gateway.converse, name="agent"))

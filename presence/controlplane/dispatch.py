@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,15 +18,19 @@ from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.fairness import assign, in_turn, shares
 from presence.controlplane.leases import Leases
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.store import cancellation, deliveries, holds, queue, sweep
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.queue import Due
+from presence.domain.delivery import DeliveryState
 from presence.domain.webhook import Method, OnUnknown
 from presence.errors import DatabaseError
 from presence.logs import get_logger
 from presence.protocol.messages import Fire
 
 POLL_SECONDS = 1.0
+STUCK_SECONDS = 30
+"""Without a turn for so long, the loop is not alive: a transaction may wait for its turn."""
 CLAIM = 500
 """Deliveries in one claim: it bounds the time of the transaction."""
 
@@ -44,12 +49,16 @@ class _Claim:
 class Dispatcher:
     """`run` is the loop; it ends only by cancellation or by an error that nobody understands."""
 
-    def __init__(self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases, metrics: Metrics
+    ) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
         self._connections = connections
         self._leases = leases
+        self._metrics = metrics
+        self._turned_at = monotonic()
         self._last: dict[str, str] = {}
         """The host that was first at a presence's latest claim."""
 
@@ -57,6 +66,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         swept_at = loop.time()
         while True:
+            self._turned_at = monotonic()
             woken = await self._bus.wait(POLL_SECONDS)
             try:
                 if loop.time() - swept_at >= POLL_SECONDS:
@@ -67,6 +77,10 @@ class Dispatcher:
             except DatabaseError as error:
                 # Nothing is lost: what is queued stays queued, and the next sweep finds it.
                 _log.error("nothing can be dispatched", error=str(error))
+
+    def is_alive(self) -> bool:
+        """Whether the loop turns."""
+        return monotonic() - self._turned_at < STUCK_SECONDS
 
     async def _sweep(self) -> set[str]:
         """What time alone brings about: expiry, ended leases, deliveries whose wait is over."""
@@ -81,6 +95,7 @@ class Dispatcher:
         if has_expired:
             async with self._database.write(EVERY_ORGANIZATION) as transaction:
                 count = await sweep.expire(transaction, now)
+            self._metrics.changed(DeliveryState.EXPIRED, count)
             _log.warning("deliveries expired while they waited", count=count)
         if unsaid:
             async with self._database.write(EVERY_ORGANIZATION) as transaction:
@@ -136,6 +151,9 @@ class Dispatcher:
             for connection, batch in plan:
                 ids = [delivery.id for delivery in batch]
                 await queue.dispatch(transaction, peer, connection.instance_id, ids, now)
+        for delivery in (delivery for _, batch in plan for delivery in batch):
+            self._metrics.changed(DeliveryState.DISPATCHED)
+            self._metrics.dispatched((now - delivery.created_at) / 1000)
         await self._fire(peer, plan)
         if paused or claim.is_cut_short:
             self._bus.wake(presence_id)

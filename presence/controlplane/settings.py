@@ -181,7 +181,7 @@ class Events(Section):
 
 
 class Limits(Section):
-    """`requests_per_minute`: of one user or, for whoever is not logged in, of one address. `logins_per_minute`: attempts
+    """`requests_per_minute`: of one user or, for whoever is not logged in, of one address. `logins_per_minute`: tries
     to log in or to enrol, of one address. `events_per_second`: of one organization, its updates of scan executions
     included."""
 

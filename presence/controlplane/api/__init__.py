@@ -4,6 +4,7 @@ Field names are PascalCase, accepted in any case on input; errors are `{Key, Mes
 """
 
 from fastapi import APIRouter
+from starlette.routing import Route
 
 from presence.controlplane.api import (
     account,
@@ -20,9 +21,9 @@ from presence.controlplane.api import (
     webhook_actions,
     webhooks,
 )
+from presence.controlplane.api.paths import API, Paths
 
-router = APIRouter()
-for resource in (
+_RESOURCES = (
     account,
     roles,
     users,
@@ -35,6 +36,21 @@ for resource in (
     events,
     deliveries,
     audits,
-):
-    router.include_router(resource.router, prefix="/api/v4")
-router.include_router(health.router)
+)
+_AT_TOP = (health,)
+
+router = APIRouter()
+for resource in _RESOURCES:
+    router.include_router(resource.router, prefix=API)
+for resource in _AT_TOP:
+    router.include_router(resource.router)
+
+
+def paths() -> Paths:
+    """All resources that there are."""
+    found: dict[str, set[str]] = {}
+    for prefix, resources in ((API, _RESOURCES), ("", _AT_TOP)):
+        for route in (route for resource in resources for route in resource.router.routes):
+            assert isinstance(route, Route), "nothing else is in the routers"
+            found.setdefault(prefix + route.path, set()).update(route.methods or ())
+    return Paths(found)

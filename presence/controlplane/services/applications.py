@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.services.events import APPLICATIONS, Taken, announce, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
@@ -41,10 +42,11 @@ class Given:
 
 
 class Applications:
-    def __init__(self, database: Database, clock: Clock, bus: Bus) -> None:
+    def __init__(self, database: Database, clock: Clock, bus: Bus, metrics: Metrics) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
+        self._metrics = metrics
 
     async def page(self, principal: Principal, query: ListQuery) -> tuple[list[Application], int | None]:
         """Those that the principal may see, by name."""
@@ -101,7 +103,7 @@ class Applications:
         except IntegrityError:
             # On its way in, the only one of these constraints that was not checked before.
             raise _name_exists() from None
-        announce(self._bus, taken)
+        announce(self._bus, self._metrics, taken)
         return after
 
     async def delete(self, principal: Principal, application_id: str) -> None:

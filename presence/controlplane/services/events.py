@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import applications, deliveries, events
 from presence.controlplane.store.deliveries import NewDelivery
@@ -20,6 +21,7 @@ from presence.controlplane.store.engine import Database
 from presence.controlplane.store.events import Caused, Event
 from presence.controlplane.store.holds import WEBHOOK_PAUSED
 from presence.controlplane.store.matching import Match, matching
+from presence.domain.delivery import DeliveryState
 from presence.domain.events import EventType, Happening
 from presence.domain.scope import Place
 from presence.logs import get_logger
@@ -50,10 +52,11 @@ class Taken:
 
 
 class Events:
-    def __init__(self, database: Database, clock: Clock, bus: Bus) -> None:
+    def __init__(self, database: Database, clock: Clock, bus: Bus, metrics: Metrics) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
+        self._metrics = metrics
 
     async def accept(self, principal: Principal, happenings: Sequence[Happening]) -> list[Acceptance]:
         """Stores the events and their deliveries, all or none; on return they are on disk. The subjects are checked
@@ -80,7 +83,7 @@ class Events:
                     found = _acceptance(principal, found.event.id, found.deliveries, repeated=not is_new)
                 answers[number] = found
             await deliveries.add(transaction, principal.organization_id, _made(new.values()))
-        announce(self._bus, new.values())
+        announce(self._bus, self._metrics, new.values())
         return [answers[number] for number in range(len(happenings))]
 
 
@@ -139,9 +142,12 @@ async def bring_about(
     return [taken]
 
 
-def announce(bus: Bus, taken: Iterable[Taken]) -> None:
+def announce(bus: Bus, metrics: Metrics, taken: Iterable[Taken]) -> None:
     """Says what has been stored: to the log, and to whoever fires deliveries."""
     for one in taken:
+        metrics.event_accepted(one.event.type)
+        for delivery in one.deliveries:
+            metrics.changed(DeliveryState.QUEUED if delivery.reason is None else DeliveryState.HELD)
         for presence_id in {delivery.presence_id for delivery in one.deliveries}:
             bus.wake(presence_id)
         _log.info(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.services.events import EXECUTIONS, Taken, announce, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import executions, scans
@@ -31,10 +32,11 @@ class Update:
 class Executions:
     """`with_failed`: one that fails is complete, too."""
 
-    def __init__(self, database: Database, clock: Clock, bus: Bus, *, with_failed: bool) -> None:
+    def __init__(self, database: Database, clock: Clock, bus: Bus, metrics: Metrics, *, with_failed: bool) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
+        self._metrics = metrics
         self._with_failed = with_failed
 
     async def of_scan(self, principal: Principal, scan_id: str) -> list[Execution]:
@@ -92,7 +94,7 @@ class Executions:
             if completes(before.standing.status, standing.status, with_failed=self._with_failed):
                 happening = Happening(EXECUTIONS, execution_id, EventType.SCAN_EXECUTION_COMPLETED, execution_id)
                 taken = await bring_about(transaction, principal, happening, after.where, now)
-        announce(self._bus, taken)
+        announce(self._bus, self._metrics, taken)
         return after
 
 

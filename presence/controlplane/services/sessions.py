@@ -16,6 +16,7 @@ from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.leases import Leases
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.runs import follow
 from presence.controlplane.services import reports
 from presence.controlplane.services.reports import attempt_log
@@ -54,12 +55,15 @@ _log = get_logger(__name__)
 
 
 class Sessions:
-    def __init__(self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases, metrics: Metrics
+    ) -> None:
         self._database = database
         self._clock = clock
         self._bus = bus
         self._connections = connections
         self._leases = leases
+        self._metrics = metrics
 
     async def recover(self) -> None:
         """At the start of the program: no session lives, so what was on its way is queued again."""
@@ -115,6 +119,7 @@ class Sessions:
                 await presences.note_canary(transaction, peer.presence_id, instance_id, now)
         if any(isinstance(message, CanaryEcho) for message in said):
             self._leases.renew(peer.presence_id, instance_id)
+        self._count(accepted, held, ended)
         for done in in_vain:
             self._connections.tell(peer.presence_id, done.instance_id, Cancel(id=done.delivery_id))
         self._spare(connection, busy, hosts)
@@ -165,6 +170,13 @@ class Sessions:
         connection.holding.difference_update(cancel.id for cancel in cancels)
         connection.locate(await deliveries.hosts_of(transaction, peer, connection.session.unattempted))
         return [*cancels, Reconciled()]
+
+    def _count(self, accepted: Collection[str], held: Sequence[Held], ended: Sequence[Report]) -> None:
+        """As agents said it: what is said twice counts twice."""
+        for state, count in ((DeliveryState.ACCEPTED, len(accepted)), (DeliveryState.HELD, len(held))):
+            self._metrics.changed(state, count)
+        for report in ended:
+            self._metrics.changed(report.state)
 
     def _spare(self, connection: Connection, busy: Sequence[Busy], hosts: Mapping[str, str]) -> None:
         """What the agent did not take goes to another, or to it when it may take it."""
