@@ -30,16 +30,21 @@ from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.gateway import Gateway
 from presence.controlplane.leases import Leases
 from presence.controlplane.metrics import Metrics
+from presence.controlplane.sealing import read_keys
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.asset_groups import AssetGroups
+from presence.controlplane.services.associations import Associations
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
+from presence.controlplane.services.enrollments import Enrollments
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.executions import Executions
+from presence.controlplane.services.package import Package
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
+from presence.controlplane.services.secrets_at_rest import SecretsAtRest
 from presence.controlplane.services.sessions import Sessions
 from presence.controlplane.services.users import Users
 from presence.controlplane.services.watch import Watch
@@ -80,15 +85,17 @@ class ControlPlane:
     gateway: Gateway
     dispatcher: Dispatcher
     sessions: Sessions
+    secrets: SecretsAtRest
 
 
 def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -> ControlPlane:
-    """Wires the parts; starts nothing."""
+    """Wires the parts; starts nothing. Raises ConfigurationError."""
+    sealer = read_keys(settings.encryption_keys_file)
     metrics = Metrics()
     database = MeasuredDatabase(database, metrics)
     bus, connections, leases = Bus(), Connections(), Leases(settings.dispatch.lease)
     presences = Presences(database, clock, connections, leases, settings.auth.key_lifetime)
-    dispatcher = Dispatcher(database, clock, bus, connections, leases, metrics)
+    dispatcher = Dispatcher(database, clock, bus, connections, leases, sealer, metrics)
     sessions = Sessions(database, clock, bus, connections, leases, metrics)
     gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
     services = Services(
@@ -97,7 +104,10 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         users=Users(database, clock),
         asset_groups=AssetGroups(database, clock),
         presences=presences,
-        webhooks=Webhooks(database, clock, bus),
+        enrollments=Enrollments(database, clock, presences.rotations, presences.key_lifetime),
+        package=Package(settings.server.agent_package),
+        webhooks=Webhooks(database, clock, connections, sealer),
+        associations=Associations(database, clock),
         webhook_actions=WebhookActions(database, clock, bus),
         events=Events(database, clock, bus, metrics),
         applications=Applications(database, clock, bus, metrics),
@@ -112,7 +122,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
     )
     watch = Watch(database, clock, connections, dispatcher.is_alive, metrics)
     app = create_app(services, gateway, watch, settings.server.metrics)
-    return ControlPlane(app, gateway, dispatcher, sessions)
+    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, sealer))
 
 
 def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: str) -> FastAPI:
@@ -154,6 +164,7 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
     async with open_database(settings.database) as database:
         with served(settings.database), _listening(settings) as listener:
             plane = assemble(settings, database, SystemClock())
+            await plane.secrets.check()
             await plane.sessions.recover()
             server = _Server(plane.app, plane.gateway, settings.server.trusted_proxies)
             async with asyncio.TaskGroup() as group:

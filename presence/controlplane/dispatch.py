@@ -6,7 +6,7 @@ loses nothing: the start of the program, or the end of the session, queues it ag
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -19,9 +19,11 @@ from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.fairness import assign, in_turn, shares
 from presence.controlplane.leases import Leases
 from presence.controlplane.metrics import Metrics
-from presence.controlplane.store import cancellation, deliveries, holds, queue, sweep
+from presence.controlplane.sealing import Sealer, UnopenedError, place_of
+from presence.controlplane.store import cancellation, deliveries, holds, queue, sweep, webhooks
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.queue import Due
+from presence.controlplane.store.webhooks import AUTHORIZATION_UNREADABLE
 from presence.domain.delivery import DeliveryState
 from presence.domain.webhook import Method, OnUnknown
 from presence.errors import DatabaseError
@@ -50,13 +52,15 @@ class Dispatcher:
     """`run` is the loop; it ends only by cancellation or by an error that nobody understands."""
 
     def __init__(
-        self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases, metrics: Metrics
-    ) -> None:
+        self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases, sealer: Sealer,
+        metrics: Metrics,
+    ) -> None:  # fmt: skip
         self._database = database
         self._clock = clock
         self._bus = bus
         self._connections = connections
         self._leases = leases
+        self._sealer = sealer
         self._metrics = metrics
         self._turned_at = monotonic()
         self._last: dict[str, str] = {}
@@ -143,22 +147,39 @@ class Dispatcher:
         peer, now = seats[0].peer, self._clock.wall()
         async with self._database.write(peer.organization_id) as transaction:
             claim = await self._claim(transaction, seats, now)
-            paused = {delivery.webhook_id for delivery in claim.due if delivery.paused}
+            secrets, shut = self._open(peer, claim.due)
+            if shut:
+                await webhooks.pause(transaction, peer.organization_id, shut, AUTHORIZATION_UNREADABLE, now)
+            # Those that are paused were queued again after that.
+            paused = shut | {delivery.webhook_id for delivery in claim.due if delivery.paused}
             if paused:
-                # They were queued again after their webhook was paused.
                 await holds.hold_queued(transaction, peer, paused)
-            plan = assign([delivery for delivery in claim.due if not delivery.paused], seats)
+            plan = assign([delivery for delivery in claim.due if delivery.webhook_id not in paused], seats)
             for connection, batch in plan:
                 ids = [delivery.id for delivery in batch]
                 await queue.dispatch(transaction, peer, connection.instance_id, ids, now)
         for delivery in (delivery for _, batch in plan for delivery in batch):
             self._metrics.changed(DeliveryState.DISPATCHED)
             self._metrics.dispatched((now - delivery.created_at) / 1000)
-        await self._fire(peer, plan)
+        await self._fire(peer, plan, secrets)
         if paused or claim.is_cut_short:
             self._bus.wake(presence_id)
         elif claim.leaves_some:
             self._connections.starve(presence_id)
+
+    def _open(self, peer: Peer, due: Sequence[Due]) -> tuple[dict[str, str], set[str]]:
+        """The secrets of the deliveries' webhooks, and the webhooks whose secret cannot be opened."""
+        sealed = {delivery.webhook_id: delivery.authorization for delivery in due if delivery.authorization is not None}
+        opened: dict[str, str] = {}
+        for webhook_id, authorization in sealed.items():
+            try:
+                opened[webhook_id] = self._sealer.open(authorization, place_of(peer.organization_id, webhook_id))
+            except UnopenedError as error:
+                _log.error(
+                    "webhook paused, its AuthorizationHeader cannot be opened: set it anew, or put the key back;"
+                    " then resume it", webhook=webhook_id, presence=peer.presence_id, error=str(error),
+                )  # fmt: skip
+        return opened, sealed.keys() - opened.keys()
 
     async def _claim(self, transaction: AsyncConnection, seats: Sequence[Connection], now: int) -> _Claim:
         """What is due, a fair share for each host, for as much as there is credit."""
@@ -183,13 +204,14 @@ class Dispatcher:
             leaves_some=bool(due or has_more) or len(found) < len(hosts),
         )
 
-    async def _fire(self, peer: Peer, plan: Sequence[tuple[Connection, list[Due]]]) -> None:
-        """Says the fires; then those that a connection takes no more, as it ends or drains, are queued again."""
+    async def _fire(self, peer: Peer, plan: Sequence[tuple[Connection, list[Due]]], secrets: Mapping[str, str]) -> None:
+        """Says the fires, with the secrets of their webhooks; then those that a connection takes no more, as it ends or
+        drains, are queued again."""
         now = self._clock.wall()
         late = [
             (
                 connection.instance_id,
-                [due.id for due in batch if not connection.fire(_fire(due, now), due.host, alone=due.suspect)],
+                [due.id for due in batch if not connection.fire(_fire(due, now, secrets), due.host, alone=due.suspect)],
             )
             for connection, batch in plan
         ]
@@ -201,7 +223,7 @@ class Dispatcher:
             self._bus.wake(peer.presence_id)
 
 
-def _fire(delivery: Due, now: int) -> Fire:
+def _fire(delivery: Due, now: int, secrets: Mapping[str, str]) -> Fire:
     return Fire(
         id=delivery.id,
         webhook_id=delivery.webhook_id,
@@ -211,6 +233,7 @@ def _fire(delivery: Due, now: int) -> Fire:
         method=Method(delivery.method).value,
         body=delivery.body,
         content_type=delivery.content_type,
+        authorization=None if delivery.authorization is None else secrets[delivery.webhook_id],
         on_unknown=OnUnknown(delivery.on_unknown).value,
         age=max(0, now - delivery.created_at),
         max_age=delivery.expires_at - delivery.created_at,

@@ -70,6 +70,11 @@ class Sealer:
         return sealed.partition(":")[0] == next(iter(self._keys), None)
 
 
+def place_of(organization_id: str, webhook_id: str) -> tuple[str, ...]:
+    """What the secret of a webhook is sealed for."""
+    return ("webhook.authorization", organization_id, webhook_id)
+
+
 def _bound(place: tuple[str, ...]) -> bytes:
     return json.dumps(place).encode()
 

@@ -14,10 +14,13 @@ from presence.controlplane.api.limiting import Limiter
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.asset_groups import AssetGroups
+from presence.controlplane.services.associations import Associations
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
+from presence.controlplane.services.enrollments import Enrollments
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.executions import Executions
+from presence.controlplane.services.package import Package
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.roles import Roles
@@ -37,7 +40,10 @@ class Services:
     users: Users
     asset_groups: AssetGroups
     presences: Presences
+    enrollments: Enrollments
+    package: Package
     webhooks: Webhooks
+    associations: Associations
     webhook_actions: WebhookActions
     events: Events
     applications: Applications

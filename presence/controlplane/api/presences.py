@@ -1,31 +1,37 @@
 """/api/v4/Presences"""
 
-import json
+import asyncio
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from presence.controlplane.api.auth import Authenticated, Services, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
+    FORBIDDEN,
     Input,
     Listing,
     Output,
-    Paged,
     Timestamp,
     optional_timestamp,
     timestamp,
 )
 from presence.controlplane.connections import Pause
+from presence.controlplane.odata import Kind, ListQuery
+from presence.controlplane.services.package import KEY_FILE, PLATFORM, key_file
+from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.rotations import Progress, Standing
 from presence.controlplane.store.presences import Presence
+from presence.controlplane.store.tables.presences import MAX_PRESENCE_NAME
 
 router = APIRouter(prefix="/Presences", tags=["Presences"], route_class=StrictRoute)
 
@@ -38,10 +44,49 @@ class Status(StrEnum):
     KEY_EXPIRED = "KeyExpired"
     KEY_NEVER_USED = "KeyNeverUsed"
     INACTIVE = "Inactive"
+    DISABLE = "Disable"
+    """Of AppScan on Cloud's API; nothing is disabled here."""
+
+
+FIELDS: Final[Mapping[str, Kind]] = {
+    "Id": Kind.GUID,
+    "PresenceName": Kind.TEXT,
+    "KeyExpiresAt": Kind.TIME,
+    "HostName": Kind.TEXT,
+    "Platform": Kind.TEXT,
+}
 
 
 class NewPresence(Input):
-    presence_name: Annotated[str, Field(min_length=1, max_length=128)]
+    presence_name: Annotated[str, Field(min_length=1, max_length=MAX_PRESENCE_NAME, examples=["office"])]
+
+
+class UpdatePresence(NewPresence):
+    """Its new name."""
+
+
+class NewEnrollment(Input):
+    """`Nonce`: random, of the agent's own; whoever asks again for a lost answer gives the same one."""
+
+    token: Annotated[str, Field(min_length=1, max_length=256, repr=False)]
+    nonce: Annotated[str, Field(min_length=16, max_length=256, pattern="^[!-~]*$", repr=False)]
+
+
+class EnrollmentModel(Output):
+    """What the agent is from now on. `Key` is a secret. `WebServiceHost`: where the control plane is."""
+
+    presence_id: str
+    presence_name: str
+    key: str = Field(repr=False)
+    expires_at: Timestamp
+    web_service_host: str
+
+
+class EnrollmentTokenModel(Output):
+    """`Token` is a secret, and shown this once."""
+
+    token: str = Field(repr=False)
+    expires_at: Timestamp
 
 
 class RotationModel(Output):
@@ -57,7 +102,8 @@ class PresenceModel(Output):
     `LastCanaryAgeSeconds`: how long ago one of its agents proved that it is alive, which they do all the time while
     they are connected. `Paused`: every connected agent is, by `presence pause` on its host, until `PausedUntil` (null:
     until further notice); deliveries wait meanwhile. `Conflict`: agents on `ConflictHosts` run with copies of one
-    journal; stop all but one, and remove the journals of the others. `KeyRotation`: the latest `RotateKey`.
+    journal; stop all but one, and remove the journals of the others. `KeyRotation`: the latest `RotateKey`. What is of
+    Git is never set.
     """
 
     id: str
@@ -67,12 +113,20 @@ class PresenceModel(Output):
     status: Status
     is_v2: bool = Field(True, alias="IsV2")
     platform: str | None
+    git_platform: str | None = None
+    git_connect_active: bool = False
+    git_connect_url: str | None = None
+    git_server_url: str | None = None
+    git_server_name: str | None = None
     last_canary_age_seconds: int | None
     paused: bool
     paused_until: Timestamp | None
     conflict: bool
     conflict_hosts: list[str]
     key_rotation: RotationModel | None
+
+
+Asked = Annotated[ListQuery, Depends(asking(FIELDS, PresenceModel))]
 
 
 def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> Status:
@@ -117,35 +171,95 @@ def _rotation(standing: Standing) -> RotationModel:
     return RotationModel(status=standing.progress, pending_instances=list(standing.pending))
 
 
-@router.get("", responses=ERRORS)
-async def list_presences(services: Using, principal: Authenticated, page: Paged) -> Listing[PresenceModel]:
-    """All presences of the organization, by name."""
-    rows = await services.presences.page(principal, page.top, page.skip)
-    count = await services.presences.count(principal) if page.counted else None
-    return Listing(items=[model_of(row, services) for row in rows], count=count)
+@router.get("", responses=ERRORS, response_model=Listing[PresenceModel])
+async def list_presences(services: Using, principal: Authenticated, query: Asked) -> Response:
+    """The presences of the organization, by name."""
+    rows, count = await services.presences.page(principal, query)
+    return listed([model_of(row, services) for row in rows], count, query)
 
 
-@router.post("", responses=ERRORS)
+@router.post("", responses={**ERRORS, **FORBIDDEN})
 async def create_presence(services: Using, principal: Authenticated, body: NewPresence) -> PresenceModel:
-    """A new presence; `NewKey` makes its key."""
+    """A new presence; `EnrollmentToken`, `Download` or `NewKey` bring a key to its agent."""
     return model_of(await services.presences.create(principal, body.presence_name), services)
+
+
+@router.post("/Enroll", responses=ERRORS)
+async def enroll(services: Using, body: NewEnrollment, request: Request, response: Response) -> EnrollmentModel:
+    """Trades a token of `EnrollmentToken` for a presence key, once: an agent calls it, without logging in. With the
+    same `Nonce` it gives the same answer again, as long as the token lives.
+    """
+    enrolled = await services.enrollments.enroll(body.token, body.nonce)
+    response.headers["Cache-Control"] = "no-store"
+    return EnrollmentModel(
+        presence_id=enrolled.presence_id,
+        presence_name=enrolled.presence_name,
+        key=enrolled.key,
+        expires_at=timestamp(enrolled.expires_at),
+        web_service_host=_host(services, request),
+    )
+
+
+@router.put("/{presence_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+async def rename_presence(services: Using, principal: Authenticated, presence_id: UUID, body: UpdatePresence) -> None:
+    """Gives it another name."""
+    await services.presences.rename(principal, str(presence_id), body.presence_name)
+
+
+@router.delete("/{presence_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+async def delete_presence(services: Using, principal: Authenticated, presence_id: UUID) -> None:
+    """Deletes a presence that no webhook names. Its keys are void and its agents are disconnected at once."""
+    await services.presences.delete(principal, str(presence_id))
 
 
 @router.get(
     "/{presence_id}/NewKey",
     response_class=Response,
-    responses={**ERRORS, 200: {"description": "The key file", "content": {"application/json": {}}}},
+    responses={**ERRORS, **FORBIDDEN, 200: {"description": "The key file", "content": {"application/json": {}}}},
 )
 async def new_key(services: Using, principal: Authenticated, presence_id: UUID, request: Request) -> Response:
-    """A new key for the presence, as the file AppScanPresence.key. It invalidates the previous key at once."""
+    """A new key for the presence, as the file AppScanPresence.key. It invalidates all previous keys at once."""
     key = await services.presences.new_key(principal, str(presence_id))
-    host = services.public_url or str(request.base_url).rstrip("/")
-    file = {"Key": key.text, "ExpiresAt": timestamp(key.expires_at), "WebServiceHost": host}
-    headers = {"Content-Disposition": 'attachment; filename="AppScanPresence.key"', "Cache-Control": "no-store"}
-    return Response(json.dumps(file), media_type="application/json", headers=headers)
+    text = key_file(key.text, timestamp(key.expires_at), _host(services, request))
+    return Response(text, media_type="application/json", headers=_attached(KEY_FILE))
 
 
-@router.post("/{presence_id}/RotateKey", responses={**ERRORS, **CONFLICT})
+@router.get(
+    "/{presence_id}/Download/{platform}",
+    response_class=Response,
+    responses={**ERRORS, **FORBIDDEN, 200: {"description": "The zip archive", "content": {"application/zip": {}}}},
+)
+async def download(
+    services: Using, principal: Authenticated, presence_id: UUID, platform: str, request: Request
+) -> Response:
+    """What a host inside the network needs to become this presence, as a zip archive: settings, a new key, the systemd
+    unit, a note how to install it, and the agent's package where the operator has put one here. `platform` is
+    `linux_x64`. The new key invalidates all previous keys at once.
+    """
+    if platform.lower() != PLATFORM:
+        raise Refusal(Key.INVALID_INPUT, "{0}: there is an agent for {1} only", "platform", PLATFORM)
+    await services.presences.require_keys(principal, str(presence_id))
+    host = _host(services, request)
+    # Everything that can fail comes before the key, which makes the old ones void.
+    package = await asyncio.to_thread(services.package.prepare, host)
+    key = await services.presences.new_key(principal, str(presence_id))
+    archive = await asyncio.to_thread(package.pack, key_file(key.text, timestamp(key.expires_at), host))
+    return Response(archive, media_type="application/zip", headers=_attached(f"presence-{PLATFORM}.zip"))
+
+
+@router.post("/{presence_id}/EnrollmentToken", status_code=201, responses={**ERRORS, **FORBIDDEN})
+async def make_enrollment_token(
+    services: Using, principal: Authenticated, presence_id: UUID, response: Response
+) -> EnrollmentTokenModel:
+    """A token that `presence enroll` trades for a key of the presence, once, within an hour. Other keys stay valid, so
+    that several agents can be the presence; `NewKey` or `RotateKey` end them. Takes no body.
+    """
+    token = await services.enrollments.make_token(principal, str(presence_id))
+    response.headers["Cache-Control"] = "no-store"
+    return EnrollmentTokenModel(token=token.text, expires_at=timestamp(token.expires_at))
+
+
+@router.post("/{presence_id}/RotateKey", responses={**ERRORS, **FORBIDDEN, **CONFLICT})
 async def rotate_key(services: Using, principal: Authenticated, presence_id: UUID) -> RotationModel:
     """A new key for the presence, told to its connected agents over their links; nobody else gets to see it. They
     store it and come back with it; once all have, the old key is void and the rotation is `Done`.
@@ -155,3 +269,12 @@ async def rotate_key(services: Using, principal: Authenticated, presence_id: UUI
     agents that are connected then. Takes no body.
     """
     return _rotation(await services.presences.rotations.rotate(principal, str(presence_id)))
+
+
+def _host(services: Services, request: Request) -> str:
+    """How agents reach us."""
+    return services.public_url or str(request.base_url).rstrip("/")
+
+
+def _attached(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}

@@ -17,12 +17,13 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
-from presence.controlplane.access import EVERY_ORGANIZATION, Principal
+from presence.controlplane.access import Capability, Principal
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.leases import Leases
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.secret import fingerprint, new_secret
-from presence.controlplane.store import presences
+from presence.controlplane.store import audits, presences
+from presence.controlplane.store.audits import Activity, Entity
 from presence.controlplane.store.engine import Database
 from presence.errors import DatabaseError
 from presence.logs import get_logger
@@ -49,12 +50,15 @@ class Standing:
 
 @dataclass(slots=True)
 class _Rotation:
-    """The text is forgotten as soon as nobody needs to be told. `taken`: some instance has come back with the key."""
+    """The text is forgotten as soon as nobody needs to be told. `taken`: some instance has come back with the key.
+    `spared`: keys that are newer."""
 
+    organization_id: str
     key_id: str
     text: str | None = field(repr=False)
     away: set[str]
     taken: bool = False
+    spared: set[str] = field(default_factory=set)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -79,13 +83,14 @@ class Rotations:
     async def rotate(self, principal: Principal, presence_id: str) -> Standing:
         """Begins a rotation, in place of a pending one, and waits a little for its end.
 
-        Raises Refusal INVALID_PRESENCE or PRESENCE_NOT_CONNECTED.
+        Raises Refusal INVALID_PRESENCE, MISSING_CAPABILITIES or PRESENCE_NOT_CONNECTED.
         """
         now = self._clock.wall()
         key_id, text = make_key()
         async with self._changing:
             async with self._database.write(principal.organization_id) as transaction:
                 await require_presence(transaction, principal, presence_id)
+                require_keys_manager(principal)
                 if not self._connections.newest(presence_id):
                     raise Refusal(
                         Key.PRESENCE_NOT_CONNECTED,
@@ -102,7 +107,13 @@ class Rotations:
                     now,
                     now + self._key_lifetime,
                 )
-            rotation = self._rotations[presence_id] = _Rotation(key_id, text, self._leases.living(presence_id))
+                await audits.record(
+                    transaction, principal, now, Activity.NEW_KEY, Entity.PRESENCE, presence_id,
+                    after={"KeyId": key_id, "By": "RotateKey"},
+                )  # fmt: skip
+            rotation = self._rotations[presence_id] = _Rotation(
+                principal.organization_id, key_id, text, self._leases.living(presence_id)
+            )
             for connection in self._connections.newest(presence_id):
                 self._tell(rotation, connection)
         _log.info("presence key rotates", presence=presence_id, user=principal.user_id, instances=len(rotation.away))
@@ -121,6 +132,11 @@ class Rotations:
     def forget(self, presence_id: str) -> None:
         """The pending rotation, if any, is over: all keys were replaced."""
         self._rotations.pop(presence_id, None)
+
+    def spare(self, presence_id: str, key_id: str) -> None:
+        """A key was added meanwhile, which a pending rotation leaves valid."""
+        if presence_id in self._rotations:
+            self._rotations[presence_id].spared.add(key_id)
 
     async def greeted(self, connection: Connection) -> None:
         """An instance has begun a session: it has the new key, or is told it. Raises DatabaseError."""
@@ -155,8 +171,9 @@ class Rotations:
                 return
             if any(connection.peer.key_id != rotation.key_id for connection in self._connections.of(presence_id)):
                 return
-            async with self._database.write(EVERY_ORGANIZATION) as transaction:
-                await presences.retire_keys(transaction, presence_id, rotation.key_id)
+            kept = {rotation.key_id, *rotation.spared}
+            async with self._database.write(rotation.organization_id) as transaction:
+                await presences.retire_keys(transaction, rotation.organization_id, presence_id, kept)
             rotation.text = None
             rotation.done.set()
         _log.info("presence key rotated, the old one is void", presence=presence_id)
@@ -169,9 +186,15 @@ def make_key() -> tuple[str, str]:
 
 
 async def require_presence(transaction: AsyncConnection, principal: Principal, presence_id: str) -> None:
-    """Raises Refusal where the organization has no such presence."""
-    if not await presences.find(transaction, principal.organization_id, [presence_id]):
+    """Raises Refusal INVALID_PRESENCE where the organization has no such presence."""
+    if not await presences.is_there(transaction, principal.organization_id, presence_id):
         raise Refusal(Key.INVALID_PRESENCE, "there is no such presence")
+
+
+def require_keys_manager(principal: Principal) -> None:
+    """Raises Refusal MISSING_CAPABILITIES."""
+    if not principal.has(Capability.MANAGE_PRESENCE_KEYS):
+        raise Refusal.missing(Capability.MANAGE_PRESENCE_KEYS)
 
 
 def _standing(rotation: _Rotation) -> Standing:

@@ -29,6 +29,8 @@ class Activity(StrEnum):
     DISASSOCIATE = "Disassociate"
     MOVE = "Move"
     NEW_KEY = "NewKey"
+    NEW_TOKEN = "NewEnrollmentToken"  # noqa: S105 - a name, no secret
+    ENROLL = "Enroll"
     PAUSE = "Pause"
     RESUME = "Resume"
     TEST = "Test"
@@ -94,13 +96,29 @@ async def record_all(
         await transaction.execute(insert(audit), rows)
 
 
-def _row(principal: Principal, now: int, activity: Activity, entity: Entity, change: Change) -> dict[str, object]:
-    return {
+async def record_unattended(
+    transaction: AsyncConnection, organization_id: str, now: int, activity: Activity, entity: Entity, change: Change
+) -> None:
+    """`record` for what no user did."""
+    row = _row(None, now, activity, entity, change) | {"organization_id": organization_id}
+    await transaction.execute(insert(audit).values(row))
+
+
+def _row(
+    principal: Principal | None, now: int, activity: Activity, entity: Entity, change: Change
+) -> dict[str, object]:
+    by = (
+        {}
+        if principal is None
+        else {
+            "organization_id": principal.organization_id,
+            "user_id": principal.user_id,
+            "user_name": principal.user_name,
+        }
+    )
+    return by | {
         "id": str(uuid4()),
-        "organization_id": principal.organization_id,
         "at": now,
-        "user_id": principal.user_id,
-        "user_name": principal.user_name,
         "activity": activity.value,
         "entity_type": entity.value,
         "entity_id": change.entity_id,

@@ -1,16 +1,18 @@
 """Presences, their keys, and the instances that were seen of them."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Peer
+from presence.controlplane.odata import ListQuery
 from presence.controlplane.runs import Runs
+from presence.controlplane.store import odata
 from presence.controlplane.store.tables import instance, presence, presence_key
 from presence.protocol.messages import Hello
 
@@ -44,6 +46,7 @@ _LATEST = select(
     .label("place"),
 ).subquery()
 _KEYS = select(presence_key).where(presence_key.c.presence_id == presence.c.id).correlate(presence)
+_KEY_EXPIRES_AT = _KEYS.with_only_columns(func.max(presence_key.c.expires_at)).scalar_subquery()
 _CONFLICT = (
     select(instance.c.conflict_hosts)
     .where(instance.c.presence_id == presence.c.id, instance.c.conflict_at.is_not(None))
@@ -55,7 +58,7 @@ _PRESENCES: Select[Any] = (
     select(
         presence.c.id,
         presence.c.name,
-        _KEYS.with_only_columns(func.max(presence_key.c.expires_at)).scalar_subquery(),
+        _KEY_EXPIRES_AT,
         _KEYS.with_only_columns(func.max(presence_key.c.last_used_at)).scalar_subquery(),
         _LATEST.c.host,
         _LATEST.c.platform,
@@ -69,15 +72,26 @@ _PRESENCES: Select[Any] = (
 )
 
 
-async def page(transaction: AsyncConnection, organization_id: str, top: int, skip: int) -> list[Presence]:
-    """A page of the organization's presences, by name."""
-    query = _PRESENCES.order_by(presence.c.name, presence.c.id).limit(top).offset(skip)
-    return [Presence(*row) for row in await transaction.execute(query, {"organization_id": organization_id})]
+FIELDS: Final[Mapping[str, ColumnElement[Any]]] = {
+    "Id": presence.c.id,
+    "PresenceName": presence.c.name,
+    "KeyExpiresAt": _KEY_EXPIRES_AT,
+    "HostName": _LATEST.c.host,
+    "Platform": _LATEST.c.platform,
+}
 
 
-async def count(transaction: AsyncConnection, organization_id: str) -> int:
-    query = select(func.count()).select_from(presence).where(presence.c.organization_id == organization_id)
-    return (await transaction.execute(query)).scalar_one()
+async def page(
+    transaction: AsyncConnection, organization_id: str, query: ListQuery
+) -> tuple[list[Presence], int | None]:
+    """The organization's presences, by name if not asked otherwise."""
+    statement = _PRESENCES.params(organization_id=organization_id)
+    rows, count = await odata.page(transaction, statement, query, FIELDS, [presence.c.name, presence.c.id])
+    return [Presence(*row) for row in rows], count
+
+
+def _one(organization_id: str, presence_id: str) -> ColumnElement[bool]:
+    return and_(presence.c.organization_id == organization_id, presence.c.id == presence_id)
 
 
 async def find(transaction: AsyncConnection, organization_id: str, ids: Collection[str]) -> dict[str, Presence]:
@@ -87,9 +101,16 @@ async def find(transaction: AsyncConnection, organization_id: str, ids: Collecti
     return {row[0]: Presence(*row) for row in rows}
 
 
-async def is_named(transaction: AsyncConnection, organization_id: str, name: str) -> bool:
-    query = select(presence.c.id).where(presence.c.organization_id == organization_id, presence.c.name == name)
+async def is_there(transaction: AsyncConnection, organization_id: str, presence_id: str) -> bool:
+    """Whether the organization has such a presence; if so, it is not deleted until the transaction ends."""
+    query = select(presence.c.id).where(_one(organization_id, presence_id)).with_for_update(read=True, key_share=True)
     return (await transaction.execute(query)).first() is not None
+
+
+async def name_to_change(transaction: AsyncConnection, organization_id: str, presence_id: str) -> str | None:
+    """The name of the organization's presence, which nobody else uses or changes until the transaction ends."""
+    query = select(presence.c.name).where(_one(organization_id, presence_id)).with_for_update()
+    return (await transaction.execute(query)).scalar()
 
 
 async def add(transaction: AsyncConnection, organization_id: str, presence_id: str, name: str, now: int) -> None:
@@ -98,18 +119,14 @@ async def add(transaction: AsyncConnection, organization_id: str, presence_id: s
     )
 
 
-async def replace_key(
-    transaction: AsyncConnection,
-    organization_id: str,
-    presence_id: str,
-    key_id: str,
-    key_hash: str,
-    now: int,
-    expires_at: int,
-) -> None:
-    """The one key of a presence: whatever was there before is gone."""
-    await add_key(transaction, organization_id, presence_id, key_id, key_hash, now, expires_at)
-    await retire_keys(transaction, presence_id, key_id)
+async def rename(transaction: AsyncConnection, organization_id: str, presence_id: str, name: str) -> None:
+    """Raises IntegrityError where the name is another presence's, as `add` does."""
+    await transaction.execute(update(presence).where(_one(organization_id, presence_id)).values(name=name))
+
+
+async def remove(transaction: AsyncConnection, organization_id: str, presence_id: str) -> None:
+    """Its keys, enrolment tokens and instances go with it."""
+    await transaction.execute(delete(presence).where(_one(organization_id, presence_id)))
 
 
 async def add_key(
@@ -134,11 +151,25 @@ async def add_key(
     )
 
 
-async def retire_keys(transaction: AsyncConnection, presence_id: str, key_id: str) -> None:
-    """All keys of the presence but this one are void."""
+async def retire_keys(
+    transaction: AsyncConnection, organization_id: str, presence_id: str, kept: Collection[str]
+) -> None:
+    """All keys of the presence but these are void."""
     await transaction.execute(
-        delete(presence_key).where(presence_key.c.presence_id == presence_id, presence_key.c.id != key_id)
+        delete(presence_key).where(
+            presence_key.c.organization_id == organization_id,
+            presence_key.c.presence_id == presence_id,
+            presence_key.c.id.not_in(kept),
+        )
     )
+
+
+async def expiry_of_key(transaction: AsyncConnection, organization_id: str, key_id: str) -> int | None:
+    """When the key expires; None where it is void."""
+    query = select(presence_key.c.expires_at).where(
+        presence_key.c.organization_id == organization_id, presence_key.c.id == key_id
+    )
+    return (await transaction.execute(query)).scalar()
 
 
 async def find_key(transaction: AsyncConnection, key_id: str) -> tuple[Peer, str] | None:

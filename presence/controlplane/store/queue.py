@@ -1,7 +1,7 @@
 """What is queued, by target host, and its way to an instance. No statement here looks at a whole queue."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, select
@@ -19,7 +19,8 @@ _D = DeliveryState
 class Due:
     """A queued delivery that may be fired now. `suspect`: a session broke once while it was unanswered.
 
-    `paused`: its webhook has been paused since it was queued, so it is to be held instead.
+    `paused`: its webhook has been paused since it was queued, so it is to be held instead. `authorization`: the sealed
+    secret that its webhook has now, if that still points to the same server.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Due:
     expires_at: int
     suspect: bool
     paused: bool
+    authorization: str | None = field(repr=False)
 
 
 def is_due(now: int) -> ColumnElement[bool]:
@@ -81,9 +83,21 @@ def _hosts() -> Select[Any]:
 
 def _due() -> Select[Any]:
     paused = exists().where(webhook.c.id == delivery.c.webhook_id, webhook.c.paused_at.is_not(None))
-    columns = [delivery.c[name] for name in Due.__slots__ if name not in ("suspect", "paused")]
+    scheme = 6
+    authorization = (
+        select(webhook.c.authorization)
+        .where(
+            webhook.c.organization_id == delivery.c.organization_id,
+            webhook.c.id == delivery.c.webhook_id,
+            webhook.c.host == delivery.c.host,
+            func.lower(func.substr(webhook.c.uri, 1, scheme)) == func.lower(func.substr(delivery.c.uri, 1, scheme)),
+        )
+        .correlate(delivery)
+        .scalar_subquery()
+    )
+    columns = [delivery.c[name] for name in Due.__slots__ if name not in ("suspect", "paused", "authorization")]
     return (
-        select(*columns, SUSPECT, paused)
+        select(*columns, SUSPECT, paused, authorization)
         .where(_QUEUED, delivery.c.expires_at > bindparam("now"))
         .order_by(delivery.c.created_at, delivery.c.id)
         .limit(bindparam("limit"))
