@@ -19,9 +19,8 @@ from presence.logs import get_logger
 
 FIRST_USER = "administrator"
 KEY_FAILURES = 10
-ADDRESS_FAILURES = 30
 FAILURE_SECONDS = 60
-"""Log-ins that fail, of one key id and from one address, until the next one is refused unseen; within these seconds."""
+"""After so many failed log-ins with a key id within these seconds the next one is refused unseen."""
 _NO_SECRET = fingerprint("")
 """Compared with where the key is unknown, so that both cases do the same."""
 
@@ -89,8 +88,7 @@ class Accounts:
         self._database = database
         self._clock = clock
         self._token_lifetime = token_lifetime
-        self._failed_keys = Failures(KEY_FAILURES, FAILURE_SECONDS)
-        self._failed_addresses = Failures(ADDRESS_FAILURES, FAILURE_SECONDS)
+        self._failures = Failures(KEY_FAILURES, FAILURE_SECONDS)
 
     async def create_organization(self, name: str) -> NewOrganization:
         """An organization with an administrator and an API key. Raises PresenceError where the name is taken."""
@@ -105,35 +103,26 @@ class Accounts:
             await accounts.add_api_key(transaction, organization_id, user_id, key_id, fingerprint(secret), now)
         return NewOrganization(organization_id, key_id, secret)
 
-    async def log_in(self, key_id: str, key_secret: str, address: str) -> Token:
+    async def log_in(self, key_id: str, key_secret: str) -> Token:
         """A new bearer token. Raises Refusal WRONG_CREDENTIALS without saying which half is wrong, and
-        TOO_MANY_REQUESTS after many failures of that key or from that address, whatever the secret."""
-        self._require_patience(key_id, address)
+        TOO_MANY_REQUESTS after many failures with that key id, whatever the secret and whether it exists or not."""
+        wait = self._failures.wait(key_id, self._clock.elapsed() / 1000)
+        if wait:
+            raise Refusal.too_many("too many log-ins with this KeyId failed; wait, and check its KeySecret", wait)
         now, secret = self._clock.wall(), new_secret()
         token = Token(secret, now + self._token_lifetime * 1000)
         async with self._database.read(EVERY_ORGANIZATION) as transaction:
             found = await accounts.find_api_key(transaction, key_id)
         is_right = matches(key_secret, found.secret_hash if found else _NO_SECRET)
         if found is None or not is_right:
-            self._note_failure(key_id, address)
-            _log.warning("login refused", known=found is not None, address=address)
+            self._failures.note(key_id, self._clock.elapsed() / 1000)
+            _log.warning("login refused", known=found is not None)
             raise _wrong_credentials()
         async with self._database.write(EVERY_ORGANIZATION) as transaction:
             if not await accounts.keep_api_key(transaction, key_id):
                 raise _wrong_credentials()
             await accounts.add_token(transaction, found, fingerprint(secret), now, token.expires_at)
         return token
-
-    def _require_patience(self, key_id: str, address: str) -> None:
-        now = self._clock.elapsed() / 1000
-        wait = max(self._failed_keys.wait(key_id, now), self._failed_addresses.wait(address, now))
-        if wait > 0:
-            raise Refusal.too_many("too many log-ins failed; wait, and check KeyId and KeySecret", wait)
-
-    def _note_failure(self, key_id: str, address: str) -> None:
-        now = self._clock.elapsed() / 1000
-        self._failed_keys.note(key_id, now)
-        self._failed_addresses.note(address, now)
 
     async def authenticate(self, token: str) -> Principal:
         """Whose token that is. Raises Refusal USER_NOT_AUTHORIZED or TOKEN_EXPIRED."""
