@@ -5,12 +5,11 @@ applications there are.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, or_, select, union
+from sqlalchemy import String, TextClause, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from presence.controlplane.store.tables import association, webhook
 from presence.domain.events import EventType
 from presence.domain.scope import Place
 
@@ -35,53 +34,62 @@ class Match:
 async def matching(
     transaction: AsyncConnection, organization_id: str, event: EventType, place: Place | None
 ) -> list[Match]:
-    """The webhooks that fire for an event of that type there, oldest first; None: it is of no application.
+    """The webhooks that fire for an event of that type there; None: it is of no application.
 
     Until the transaction ends, none of them is deleted: what is deleted with a webhook includes its deliveries.
     """
-    asked = {
+    rows = await transaction.execute(MATCHING[transaction.dialect.name], asked(organization_id, event, place))
+    return [Match(*row) for row in rows]
+
+
+def asked(organization_id: str, event: EventType, place: Place | None) -> dict[str, str | None]:
+    """What the query is given."""
+    return {
         "organization_id": organization_id,
         "event": event.value,
         "application_id": None if place is None else place.application_id,
         "asset_group_id": None if place is None else place.asset_group_id,
     }
-    return [Match(*row) for row in await transaction.execute(MATCHING, asked)]
 
 
-def _matching() -> Select[Any]:
-    # Compared with NULL, where there is no application, nothing is equal.
-    application: BindParameter[str] = bindparam("application_id")
-    group: BindParameter[str] = bindparam("asset_group_id")
-    of_type = and_(webhook.c.organization_id == bindparam("organization_id"), webhook.c.event == bindparam("event"))
-    at_top = webhook.c.asset_group_id.is_(None)
-    ids = union(
-        select(webhook.c.id).where(of_type, webhook.c.is_global, at_top),
-        select(webhook.c.id).where(of_type, webhook.c.is_global, webhook.c.asset_group_id == group),
-        _associated(association.c.application_id == application).where(
-            of_type, ~webhook.c.is_global, or_(at_top, webhook.c.asset_group_id == group)
-        ),
-        _associated(association.c.asset_group_id == group).where(of_type, ~webhook.c.is_global, at_top),
-    )
-    return (
-        select(*(webhook.c[name] for name in Match.__slots__))
-        .where(webhook.c.organization_id == bindparam("organization_id"), webhook.c.id.in_(ids))
-        .order_by(webhook.c.created_at, webhook.c.id)
-        .with_for_update(read=True, key_share=True, of=webhook)
-    )
+# Written out, because CROSS JOIN keeps SQLite to the order of the tables: it would begin with all webhooks otherwise.
+# Compared with NULL, where there is no application, nothing is equal. UNION is for what is associated twice.
+_QUERY: Final = """
+    SELECT * FROM (
+        SELECT <columns> FROM association CROSS JOIN webhook
+        WHERE association.organization_id = :organization_id AND association.application_id = :application_id
+            AND webhook.organization_id = :organization_id AND webhook.id = association.webhook_id
+            AND webhook.event = :event AND webhook.is_global = false
+            AND (webhook.asset_group_id IS NULL OR webhook.asset_group_id = :asset_group_id) <lock>
+    ) AS of_application
+    UNION
+    SELECT * FROM (
+        SELECT <columns> FROM association CROSS JOIN webhook
+        WHERE association.organization_id = :organization_id AND association.asset_group_id = :asset_group_id
+            AND webhook.organization_id = :organization_id AND webhook.id = association.webhook_id
+            AND webhook.event = :event AND webhook.is_global = false AND webhook.asset_group_id IS NULL <lock>
+    ) AS of_group
+    UNION ALL
+    SELECT * FROM (
+        SELECT <columns> FROM webhook
+        WHERE webhook.organization_id = :organization_id AND webhook.event = :event
+            AND webhook.is_global = true AND webhook.asset_group_id = :asset_group_id <lock>
+    ) AS global_in_group
+    UNION ALL
+    SELECT * FROM (
+        SELECT <columns> FROM webhook
+        WHERE webhook.organization_id = :organization_id AND webhook.event = :event
+            AND webhook.is_global = true AND webhook.asset_group_id IS NULL <lock>
+    ) AS global_in_organization
+"""
 
 
-def _associated(scope: ColumnElement[bool]) -> Select[Any]:
-    """The webhooks with such an association."""
-    same = and_(
-        webhook.c.organization_id == association.c.organization_id,
-        webhook.c.id == association.c.webhook_id,
-    )
-    return (
-        select(webhook.c.id)
-        .join_from(association, webhook, same)
-        .where(association.c.organization_id == bindparam("organization_id"), scope)
-    )
+def _statement(lock: str) -> TextClause:
+    columns = ", ".join(f"webhook.{name}" for name in Match.__slots__)
+    parameters = ("organization_id", "event", "application_id", "asset_group_id")
+    query = text(_QUERY.replace("<columns>", columns).replace("<lock>", lock))
+    return query.bindparams(*(bindparam(name, type_=String) for name in parameters))
 
 
-# Built once: it runs for every event.
-MATCHING = _matching()
+MATCHING: Final = {"sqlite": _statement(""), "postgresql": _statement("FOR KEY SHARE OF webhook")}
+"""By database; built once, because it runs for every event."""
