@@ -55,6 +55,7 @@ from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.lock import served
 from presence.controlplane.store.measured import MeasuredDatabase
 from presence.controlplane.store.migrations import migrate
+from presence.controlplane.upkeep import ensure_keys
 from presence.errors import ConfigurationError
 from presence.logs import get_logger
 from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
@@ -208,6 +209,7 @@ def run_init(settings: ControlPlaneSettings, organization: str) -> InitResult:
 
     async def create() -> InitResult:
         async with open_database(settings.database) as database:
+            await ensure_keys(settings, database)
             made = await Accounts(database, SystemClock(), settings.auth.token_lifetime).create_organization(name)
         return InitResult(made.key_id, made.key_secret, made.organization_id)
 
@@ -215,8 +217,14 @@ def run_init(settings: ControlPlaneSettings, organization: str) -> InitResult:
 
 
 def run_migrate(settings: ControlPlaneSettings) -> None:
-    """Brings the database to this version's schema. Raises DatabaseError."""
+    """Brings the database to this version's schema, and makes the encryption keys if need be. Raises PresenceError."""
     migrate(settings.database)
+
+    async def ensure() -> None:
+        async with open_database(settings.database) as database:
+            await ensure_keys(settings, database)
+
+    asyncio.run(ensure())
 
 
 class _FalseAlarm(logging.Filter):
