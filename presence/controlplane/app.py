@@ -22,6 +22,7 @@ from presence import __version__
 from presence.clock import Clock, SystemClock
 from presence.controlplane.api import paths, problems, router
 from presence.controlplane.api.auth import Services
+from presence.controlplane.api.document import DESCRIPTION, Documented
 from presence.controlplane.api.edge import Edge
 from presence.controlplane.api.limiting import Limiter
 from presence.controlplane.bus import Bus
@@ -128,8 +129,9 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
 
 def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: str) -> FastAPI:
     """The REST API and the agents' websocket as one application. `metrics_for`: as `[server] metrics`."""
-    app = FastAPI(
+    app = Documented(
         title="Presence control plane",
+        description=DESCRIPTION,
         version=__version__,
         # They would load their scripts from the internet.
         docs_url=None,

@@ -13,6 +13,7 @@ from presence.controlplane.api import (
     associations,
     audits,
     deliveries,
+    docs,
     events,
     health,
     presences,
@@ -39,7 +40,7 @@ _RESOURCES = (
     deliveries,
     audits,
 )
-_AT_TOP = (health,)
+_AT_TOP = (health, docs)
 
 router = APIRouter()
 for resource in _RESOURCES:
@@ -50,7 +51,7 @@ for resource in _AT_TOP:
 
 def paths() -> Paths:
     """All resources that there are."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {"/openapi.json": {"GET", "HEAD"}}
     for prefix, resources in ((API, _RESOURCES), ("", _AT_TOP)):
         for route in (route for resource in resources for route in resource.router.routes):
             assert isinstance(route, Route), "nothing else is in the routers"

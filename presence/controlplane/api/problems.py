@@ -1,15 +1,19 @@
 """Errors as `{Key, Message, FormatParams}`. Never an echo of the input, never a 500 for it."""
 
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from presence.controlplane.api.schemas import Input
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.errors import DatabaseError
 from presence.logs import get_logger
@@ -35,7 +39,7 @@ _STATUS = {
 _KEYS = {404: Key.RESOURCE_NOT_FOUND, 413: Key.INPUT_TOO_LONG, 400: Key.INVALID_INPUT}
 _TEXTS = {
     "missing": "is required",
-    "extra_forbidden": "is unknown",
+    "extra_forbidden": "has a field that is unknown",
     "uuid_parsing": "is not a UUID",
     "uuid_type": "is not a UUID",
     "model_attributes_type": "is not a JSON object",
@@ -64,10 +68,15 @@ def install(app: FastAPI) -> None:
         return _answer(400, _first_fault(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def refused_by_framework(_request: Request, error: HTTPException) -> JSONResponse:
+    async def refused_by_framework(request: Request, error: HTTPException) -> JSONResponse:
         key = _KEYS.get(error.status_code, Key.GENERAL_ERROR)
         message = "the body is not valid JSON" if error.status_code == 400 else HTTPStatus(error.status_code).phrase
-        return _answer(error.status_code, Refusal(key, message), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            # Each route knows its own method only.
+            found = request.app.state.paths.find(request.scope["path"])
+            headers |= {} if found is None else {"Allow": ", ".join(sorted(found.methods))}
+        return _answer(error.status_code, Refusal(key, message), headers)
 
     @app.exception_handler(DatabaseError)
     async def unusable(request: Request, error: DatabaseError) -> JSONResponse:
@@ -89,9 +98,25 @@ def _first_fault(faults: Any) -> Refusal:
     """The first fault in our words; pydantic's own texts are used only where they hold none of the input."""
     fault = faults[0]
     place, *path = fault["loc"]
-    name = ".".join(str(part) for part in path)[:64] if fault["type"] != "json_invalid" else ""
+    if fault["type"] == "json_invalid":
+        path = []
+    elif place == "body":
+        # Names of fields that we know; keys that somebody made up are input.
+        path = list(takewhile(lambda part: isinstance(part, int) or part in _field_names(), path))
+    name = ".".join(str(part) for part in path)
     text = _TEXTS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-    key = Key.ODATA_QUERY_ERROR if place == "query" else Key.INVALID_INPUT
-    if not name:
-        return Refusal(key, f"the {place} {text}")
-    return Refusal(key, f"{{0}}: {text}", name)
+    return (
+        Refusal(Key.INVALID_INPUT, f"{{0}}: {text}", name)
+        if name
+        else Refusal(Key.INVALID_INPUT, f"the {place} {text}")
+    )
+
+
+@cache
+def _field_names() -> frozenset[str]:
+    """All names of fields that a body of ours may have."""
+    models: list[type[BaseModel]] = [Input]
+    for model in models:
+        models += model.__subclasses__()
+    fields = [(name, field.alias) for model in models for name, field in model.model_fields.items()]
+    return frozenset(alias or name for name, alias in fields)
