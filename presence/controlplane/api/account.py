@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from starlette.responses import Response
 
 from presence.controlplane.access import Capability
@@ -30,7 +30,9 @@ Email = Annotated[str, AfterValidator(_email), Field(max_length=254, examples=["
 
 
 class ApiKey(Input):
-    """A user's API key."""
+    """A user's API key. Other fields are ignored: clients of that API add their own, such as `ClientType`."""
+
+    model_config = ConfigDict(extra="ignore")
 
     key_id: Annotated[str, Field(min_length=1, max_length=256)]
     key_secret: Annotated[str, Field(min_length=5, max_length=100)]
