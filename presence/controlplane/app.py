@@ -161,17 +161,18 @@ def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: 
 async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
     """Serves while entered; gives the base URL. Leaving stops it gracefully, within `GRACE_SECONDS` or so.
 
-    Raises DatabaseError (also where another process serves the file) or ConfigurationError (address in use). A
-    failing part cancels the caller's body and comes out as an ExceptionGroup.
+    Raises DatabaseError (also where another process serves the database) or ConfigurationError (address in use). A
+    failing part cancels the caller's body and comes out as an ExceptionGroup; the end of the right to serve is one.
     """
-    async with open_database(settings.database) as database:
-        with served(settings.database), _listening(settings) as listener:
+    async with open_database(settings.database) as database, served(settings.database) as right:
+        with _listening(settings) as listener:
             plane = assemble(settings, database, SystemClock())
             await plane.secrets.check()
             await plane.sessions.recover()
             server = _Server(plane.app, plane.gateway, settings.server.trusted_proxies)
             async with asyncio.TaskGroup() as group:
                 dispatching = group.create_task(plane.dispatcher.run(), name="dispatch")
+                watching = group.create_task(right.lost(), name="right to serve")
                 running = group.create_task(server.serve([listener]), name="http")
                 await server.up.wait()
                 url = _url(settings.server.host, listener)
@@ -180,6 +181,7 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
                     yield url
                 finally:
                     dispatching.cancel()
+                    watching.cancel()
                     server.should_exit = True
                     await running
 
