@@ -261,6 +261,18 @@ async def logged_in(
         yield caller
 
 
+def environment(settings: ControlPlaneSettings) -> dict[str, str]:
+    """The same database for the installed program, on any free port."""
+    found = {
+        "PRESENCE_CP_DATABASE__URL": settings.database.url,
+        "PRESENCE_CP_SERVER__PORT": "0",
+        "PRESENCE_CP_AUTH__ENCRYPTION_KEYS_FILE": str(settings.encryption_keys_file),
+    }
+    if settings.database.owner_url:
+        found["PRESENCE_CP_DATABASE__OWNER_URL"] = settings.database.owner_url
+    return found
+
+
 def cloud_event(subject: str, **more: object) -> dict[str, object]:
     return {
         "specversion": "1.0", "id": str(uuid4()), "source": "/tests", "type": "ScanExecutionCompleted",

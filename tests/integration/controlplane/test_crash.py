@@ -2,17 +2,20 @@
 
 import asyncio
 import shutil
-import sqlite3
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+from sqlalchemy import Connection, text
 
 from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings
+from presence.controlplane.store.migrations import change
 from presence.protocol.messages import Accepted, Attempted, Fire
-from tests.integration.controlplane.peers import Agent, Caller
+from tests.integration.controlplane.databases import ON_POSTGRESQL, ON_SQLITE
+from tests.integration.controlplane.peers import Agent, Caller, environment
 from tests.support.processes import Program
 
 
@@ -20,8 +23,7 @@ from tests.support.processes import Program
 async def running(
     settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
 ) -> AsyncIterator[tuple[Program, Caller]]:
-    env = {"PRESENCE_CP_DATABASE__URL": settings.database.url, "PRESENCE_CP_SERVER__PORT": "0"}
-    async with Program("control-plane", "serve", env=env) as program:
+    async with Program("control-plane", "serve", env=environment(settings)) as program:
         caller = Caller((await program.said("listening"))["url"], http)
         await caller.log_in(administrator.key_id, administrator.key_secret)
         yield program, caller
@@ -68,12 +70,14 @@ async def test_a_stalled_agent_does_not_keep_the_process_from_stopping(
             agent.socket.transport.abort()
 
 
+@ON_SQLITE
 async def test_a_second_server_on_the_same_port_says_so_in_one_line(
     settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     shutil.copy(settings.database.path, tmp_path / "other.db")
     async with running(settings, administrator, http) as (_, caller):
         env = {
+            **environment(settings),
             "PRESENCE_CP_DATABASE__URL": f"sqlite:///{tmp_path}/other.db",
             "PRESENCE_CP_SERVER__PORT": caller.url.rpartition(":")[2],
         }
@@ -83,12 +87,13 @@ async def test_a_second_server_on_the_same_port_says_so_in_one_line(
             assert len(second.lines) == 1
 
 
-async def test_a_second_server_on_the_same_database_says_so_in_one_line(
+@ON_SQLITE
+async def test_a_second_server_on_the_same_file_says_so_in_one_line(
     settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     (tmp_path / "alias.db").symlink_to(settings.database.path)
     for url in (settings.database.url, f"sqlite:///{tmp_path}/alias.db"):
-        env = {"PRESENCE_CP_DATABASE__URL": url, "PRESENCE_CP_SERVER__PORT": "0"}
+        env = {**environment(settings), "PRESENCE_CP_DATABASE__URL": url}
         async with running(settings, administrator, http) as (first, caller):
             async with Program("control-plane", "serve", env=env) as second:
                 assert await second.exited() == 78
@@ -100,14 +105,32 @@ async def test_a_second_server_on_the_same_database_says_so_in_one_line(
             await first.kill()
 
 
+@ON_POSTGRESQL
+async def test_a_second_server_on_the_same_database_says_so_in_one_line(
+    settings: ControlPlaneSettings, administrator: InitResult, http: aiohttp.ClientSession
+) -> None:
+    for _ in range(2):
+        async with running(settings, administrator, http) as (first, caller):
+            async with Program("control-plane", "serve", env=environment(settings)) as second:
+                # Not 78, by which systemd would not try again: the first one may just be ending.
+                assert await second.exited() == 1
+                name = f"presence {socket.gethostname()[:30]} {first.pid}"
+                assert f"served by another control plane already ({name})" in second.text()
+                assert "database.url" in second.text()
+                assert len(second.lines) == 1
+            await caller.get("Presences")
+            await first.kill()
+
+
 async def test_a_database_of_a_newer_version_is_refused_in_one_line(
     settings: ControlPlaneSettings, administrator: InitResult
 ) -> None:
-    with closing(sqlite3.connect(settings.database.path, isolation_level=None)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    env = {"PRESENCE_CP_DATABASE__URL": settings.database.url, "PRESENCE_CP_SERVER__PORT": "0"}
+    def grow(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    await asyncio.to_thread(change, settings.database, grow)
     for arguments in (("serve",), ("migrate",), ("init", "--organization", "other")):
-        async with Program("control-plane", *arguments, env=env) as program:
+        async with Program("control-plane", *arguments, env=environment(settings)) as program:
             assert await program.exited() == 78
             assert "is newer than this program" in program.text()
             assert "upgrade presence" in program.text()

@@ -8,6 +8,7 @@ from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
 from presence.controlplane.leases import Leases
+from presence.controlplane.metrics import Metrics
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.events import Events
 from presence.controlplane.services.presences import Presences
@@ -16,8 +17,10 @@ from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store.engine import Database, open_database
 from presence.domain.events import EventType, Happening
 from presence.errors import DatabaseError
+from tests.integration.controlplane.databases import ON_SQLITE
 
 
+@ON_SQLITE
 async def test_a_full_disk(settings: ControlPlaneSettings, administrator: InitResult) -> None:
     async with open_database(settings.database) as database:
         clock = SystemClock()
@@ -28,7 +31,7 @@ async def test_a_full_disk(settings: ControlPlaneSettings, administrator: InitRe
         bus = Bus()
         draft = Draft(presence.id, "http://x/", EventType.SCAN_EXECUTION_COMPLETED, is_global=True, max_age=60)
         await Webhooks(database, clock, bus).create(principal, draft)
-        events = Events(database, clock, bus)
+        events = Events(database, clock, bus, Metrics())
         await limit_pages(database, 1)
         accepted, refused = 0, None
         while refused is None:

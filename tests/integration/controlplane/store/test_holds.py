@@ -1,4 +1,4 @@
-"""Into `held` and out of it: what the guards let through, on a real SQLite file."""
+"""Into `held` and out of it: what the guards let through, on each database."""
 
 from dataclasses import replace
 from typing import Any
@@ -238,7 +238,7 @@ async def test_a_webhook_is_paused_once_and_says_why(database: Database) -> None
         assert await webhooks.find(transaction, "o", "w") != HOOK
         await webhooks.resume(transaction, "o", "w")
         assert await webhooks.find(transaction, "o", "w") == HOOK
-    with pytest.raises(DBAPIError, match="CHECK"):
+    with pytest.raises(DBAPIError, match=r"(?i)check"):
         async with database.write(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(update(webhook).values(paused_at=7))
 
@@ -246,6 +246,6 @@ async def test_a_webhook_is_paused_once_and_says_why(database: Database) -> None
 @pytest.mark.parametrize("column", ["method", "on_unknown"])
 async def test_a_method_or_choice_that_does_not_exist_is_refused_by_the_schema(database: Database, column: str) -> None:
     await queued(database, 1)
-    with pytest.raises(DBAPIError, match="CHECK"):
+    with pytest.raises(DBAPIError, match=r"(?i)check"):
         async with database.write(EVERY_ORGANIZATION) as transaction:
             await transaction.execute(update(delivery).values({column: "other"}))
