@@ -8,7 +8,7 @@ import ssl
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,15 +85,31 @@ def _asked(config: Path | None, question: str) -> dict[str, Any]:
 
 
 def _deliveries(config: Path | None, journal: Path) -> dict[str, Any]:
-    """Those that wait, and those that ended lately; without credentials, bodies and queries."""
+    """Those that came last, without credentials, bodies and queries: from the agent, else from its journal's file."""
+
+    def of_the_agent(after: int, most: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = ask(config, f"/deliveries?after={after}&most={most}&all=1")["deliveries"]
+        return found
+
     try:
-        return ask(config, f"/deliveries?most={DELIVERIES}&all=1")
-    except NoDaemon:
-        pass
+        try:
+            return {"deliveries": latest(of_the_agent)}
+        except NoDaemon:
+            with journal_file(journal) as opened:
+                return {"deliveries": latest(lambda after, most: opened.listed(after, most, None, True))}
     except PresenceError as error:
         return {"error": str(error)}
-    try:
-        with journal_file(journal) as opened:
-            return {"deliveries": opened.listed(0, DELIVERIES, None, True)}
-    except PresenceError as error:
-        return {"error": str(error)}
+
+
+def latest(listed: Callable[[int, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The last DELIVERIES of what can only be listed from a number on: their greatest number is searched for."""
+    below, beyond = 0, 1
+    while listed(beyond, 1):
+        below, beyond = beyond, 2 * beyond
+    while below < beyond:
+        middle = (below + beyond) // 2
+        if listed(middle, 1):
+            below = middle + 1
+        else:
+            beyond = middle
+    return listed(max(0, below - DELIVERIES), DELIVERIES)
