@@ -1,9 +1,12 @@
 """Users of the REST API with the rights that a test gives them."""
 
+import asyncio
 from collections.abc import Collection
 from typing import Any
 from uuid import uuid4
 
+from presence.controlplane.app import run_init
+from presence.controlplane.settings import ControlPlaneSettings
 from tests.integration.controlplane.peers import Caller
 
 
@@ -51,6 +54,14 @@ async def person(caller: Caller, *capabilities: str, groups: Collection[str] = (
     somebody.user_id, somebody.role_id = made["UserId"], given
     somebody.key_id, somebody.key_secret = made["KeyId"], made["KeySecret"]
     await somebody.log_in(somebody.key_id, somebody.key_secret)
+    return somebody
+
+
+async def stranger(caller: Caller, settings: ControlPlaneSettings) -> Caller:
+    """The administrator of another organization."""
+    other = await asyncio.to_thread(run_init, settings, "other")
+    somebody = Caller(caller.url, caller.http)
+    await somebody.log_in(other.key_id, other.key_secret)
     return somebody
 
 
