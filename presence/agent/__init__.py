@@ -31,7 +31,7 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
 - `pause`: local maintenance, kept in the journal. `reload`: settings that are read again at SIGHUP.
 - `pulse`: what each stage promises of its progress. `status`: who breaks it, what keeps the agent from being ready, and
   its state as one document; `listing`: what the journal shows to a person. They are asked over HTTP: at the ports of
-  `listeners` (`health`) and at the control socket (`control`; `control_path` says where). `supervisor`: systemd,
+  `listeners` (`health`) and at the control socket (`control`; `control_path` says where it is). `supervisor`: systemd,
   whose watchdog is fed by that proof.
 - `testfire`: one delivery for the command line, through the same code.
 - `checkup`: doctor's checks in their order: `checkup_files`, `checkup_link`, `checkup_journal`, `checkup_targets`, each

@@ -53,8 +53,14 @@ def control_socket(configured: Path | None, journal: Path | None) -> Path:
 
 
 def find_control_socket(config: Path | None) -> Path:
-    """As `control_socket`, from the settings as they stand now. Faults in them are for others to tell."""
-    return control_socket(_setting(config, "control", "socket"), _setting(config, "journal", "path"))
+    """As `control_socket`, from the settings as they stand now. Faults in them are for others to tell.
+
+    Who may not write to the service's directory, names no agent and runs none of their own asks there nevertheless.
+    """
+    configured, journal = _setting(config, "control", "socket"), _setting(config, "journal", "path")
+    found = control_socket(configured, journal)
+    is_named = configured or journal or os.environ.get("RUNTIME_DIRECTORY")
+    return found if is_named or os.path.exists(found) or not RUN.is_dir() else RUN / NAME
 
 
 @contextmanager

@@ -69,3 +69,15 @@ def test_the_state_directory_is_systemds_else_the_services_if_it_may_be_written_
     assert state_directory() == Path("/home/somebody/.local/state/presence")
     (tmp_path / "var").mkdir()
     assert state_directory() == tmp_path / "var"
+
+
+def test_who_runs_no_agent_of_their_own_asks_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert find_control_socket(None) == tmp_path / "run" / "control.sock"
+    own = tmp_path / "state" / "control.sock"
+    own.parent.mkdir()
+    own.touch()
+    assert find_control_socket(None) == own
+    monkeypatch.setenv("PRESENCE_JOURNAL__PATH", str(tmp_path / "journal.db"))
+    assert find_control_socket(None) == tmp_path / "control.sock"
