@@ -4,6 +4,7 @@ import importlib
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 
@@ -14,17 +15,17 @@ CONFIG = click.option(
 )
 
 
-def _control_plane() -> ModuleType:
-    """The control plane's module, or a clear word that it is not installed."""
+def _control_plane(module: str = "app") -> ModuleType:
+    """That module of the control plane, or a clear word that it is not installed."""
     try:
-        app = importlib.import_module("presence.controlplane.app")
+        found = importlib.import_module(f"presence.controlplane.{module}")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("presence"):
             raise
         raise PresenceError(
             f"the control plane is not installed ({error.name} is missing); run: pip install '.[control-plane]'"
         ) from None
-    return app
+    return found
 
 
 @click.group("control-plane")
@@ -100,10 +101,76 @@ def check(config: Path | None) -> None:
     click.echo("nothing is wrong with the settings")
 
 
+@command.command("reseal")
+@CONFIG
+def reseal(config: Path | None) -> None:
+    """Encrypt all secrets in the database with the first key of [auth] encryption_keys_file.
+
+    To exchange the key: put a new line first in the file, restart all servers, run this, and remove the old line.
+
+    \b
+    Example:
+      presence control-plane reseal
+    """
+    upkeep = _control_plane("upkeep")
+    from presence.controlplane.settings import load_settings
+
+    done = upkeep.run_reseal(load_settings(config))
+    click.echo(f"{done.changed} of {done.total} secrets encrypted anew", err=True)
+    if done.unopened:
+        raise PresenceError(
+            f"AuthorizationHeader of {len(done.unopened)} webhooks cannot be decrypted, set it anew:"
+            f" {', '.join(done.unopened)}"
+        )
+
+
+@command.command("who-can-reach")
+@click.argument("host")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@CONFIG
+def who_can_reach(host: str, as_json: bool, config: Path | None) -> None:
+    """Show who can cause a request to HOST (or HOST:PORT): through which webhook, role and asset group.
+
+    Reads the database; no server needs to run. What the agents' own egress policies refuse is not considered.
+
+    \b
+    Example:
+      presence control-plane who-can-reach myservice.com
+    """
+    upkeep = _control_plane("upkeep")
+    from presence.controlplane.settings import load_settings
+
+    found = upkeep.run_reach(load_settings(config), host)
+    if as_json:
+        click.echo(json.dumps({"Host": host, "Organizations": found}))
+        return
+    for organization in found:
+        for item in organization["Items"]:
+            click.echo(_described(organization["OrganizationName"], item))
+    if not any(organization["Items"] for organization in found):
+        click.echo("no webhook points to it", err=True)
+
+
+def _described(organization: str, item: dict[str, Any]) -> str:
+    """One webhook, and a line for each person."""
+    level = f"asset group {item['AssetGroup']['Name']}" if item["AssetGroup"] else "organization level"
+    scopes = ", ".join(f"{scope['Scope']} {scope['Name']}" for scope in item["Scopes"])
+    events = "Global" if item["Global"] else scopes or "no scope: never fires"
+    lines = [
+        f"{item['RequestMethod']} {item['Uri']}",
+        f"  webhook   {item['WebhookId']}{' (paused)' if item['Paused'] else ''}",
+        f"  level     {organization}, {level}",
+        f"  event     {item['Event']}: {events}",
+        f"  presence  {item['Presence']['PresenceName']}",
+        *(f"  {cause['UserName']} ({cause['RoleName']}): {', '.join(cause['Ways'])}" for cause in item["Causes"]),
+    ]
+    return "\n".join(lines)
+
+
 @command.command("migrate")
 @CONFIG
 def migrate(config: Path | None) -> None:
-    """Bring the database to this version's schema.
+    """Bring the database to this version's schema; make the encryption keys if there are none.
 
     \b
     Example:

@@ -43,6 +43,7 @@ from presence.controlplane.services.events import Events
 from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.package import Package
 from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.reach import EffectiveAccess
 from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
 from presence.controlplane.services.secrets_at_rest import SecretsAtRest
@@ -110,6 +111,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         package=Package(settings.server.agent_package),
         webhooks=Webhooks(database, clock, connections, sealer),
         associations=Associations(database, clock),
+        effective_access=EffectiveAccess(database),
         webhook_actions=WebhookActions(database, clock, bus),
         events=Events(database, clock, bus, metrics),
         applications=Applications(database, clock, bus, metrics),

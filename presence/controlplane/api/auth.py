@@ -22,6 +22,7 @@ from presence.controlplane.services.events import Events
 from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.package import Package
 from presence.controlplane.services.presences import Presences
+from presence.controlplane.services.reach import EffectiveAccess
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
@@ -44,6 +45,7 @@ class Services:
     package: Package
     webhooks: Webhooks
     associations: Associations
+    effective_access: EffectiveAccess
     webhook_actions: WebhookActions
     events: Events
     applications: Applications
