@@ -5,9 +5,14 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.benchmarks import agent, isolation, latency
+from tests.benchmarks import agent, isolation, latency, matching
 
-BENCHMARKS = {"agent": agent.measure, "latency": latency.measure, "isolation": isolation.measure}
+BENCHMARKS = {
+    "agent": agent.measure,
+    "latency": latency.measure,
+    "isolation": isolation.measure,
+    "matching": matching.measure,
+}
 
 
 def main() -> None:

@@ -1,26 +1,27 @@
 """Organizations with many webhooks and applications, and the plan by which a database finds those that fire."""
 
 from collections.abc import Mapping, Sequence
+from uuid import uuid4
 
 from sqlalchemy import ClauseElement, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.store.tables import application, asset_group, association, presence, webhook
 from presence.domain.events import EventType
-from presence.domain.scope import Reach
+from presence.domain.scope import Place, Reach
 
 GROUPS = 100
 """Among which the applications of a large organization are divided."""
 
 
 async def add_groups(transaction: AsyncConnection, organization_id: str, ids: Sequence[str]) -> None:
-    """Asset groups, and the presence that all webhooks have."""
+    """Asset groups, and the presence of all webhooks, which is named as the organization."""
     await transaction.execute(
         insert(asset_group),
         [{"id": id_, "organization_id": organization_id, "name": id_, "created_at": 0} for id_ in ids],
     )
     await transaction.execute(
-        insert(presence).values(id=f"{organization_id}-p", organization_id=organization_id, name="p", created_at=0)
+        insert(presence).values(id=organization_id, organization_id=organization_id, name="p", created_at=0)
     )
 
 
@@ -38,13 +39,13 @@ async def add_applications(transaction: AsyncConnection, organization_id: str, g
 async def add_webhooks(transaction: AsyncConnection, organization_id: str, reaches: Mapping[str, Reach]) -> None:
     """Webhooks, each with its associations."""
     webhooks = [
-        {"id": id_, "organization_id": organization_id, "presence_id": f"{organization_id}-p", "uri": "http://x/",
+        {"id": id_, "organization_id": organization_id, "presence_id": organization_id, "uri": "http://x/",
          "host": "x:80", "method": "GET", "on_unknown": "fire", "event": reach.event.value,
          "is_global": reach.is_global, "asset_group_id": reach.asset_group_id, "max_age_seconds": 60, "created_at": 0}
         for id_, reach in reaches.items()
     ]  # fmt: skip
     scopes = [
-        {"id": f"{id_}-{scope_id}", "organization_id": organization_id, "webhook_id": id_,
+        {"id": str(uuid4()), "organization_id": organization_id, "webhook_id": id_,
          "application_id": scope_id if is_application else None, "asset_group_id": None if is_application else scope_id}
         for id_, reach in reaches.items()
         for is_application, ids in ((True, reach.application_ids), (False, reach.asset_group_ids))
@@ -57,12 +58,12 @@ async def add_webhooks(transaction: AsyncConnection, organization_id: str, reach
 
 async def add_large_organization(
     transaction: AsyncConnection, organization_id: str, webhooks: int, applications: int
-) -> str:
+) -> Place:
     """Applications in `GROUPS` asset groups, and webhooks of every kind; gives an application for whose completed scan
     executions four of these fire: one for each way in which that comes about."""
-    prefix, scan = organization_id, EventType.SCAN_EXECUTION_COMPLETED
-    groups = [f"{prefix}-g{number}" for number in range(GROUPS)]
-    apps = [f"{prefix}-a{number}" for number in range(applications)]
+    scan = EventType.SCAN_EXECUTION_COMPLETED
+    groups = [str(uuid4()) for _ in range(GROUPS)]
+    apps = [str(uuid4()) for _ in range(applications)]
     await add_groups(transaction, organization_id, groups)
     await add_applications(
         transaction, organization_id, {app: groups[number % GROUPS] for number, app in enumerate(apps)}
@@ -74,9 +75,8 @@ async def add_large_organization(
         Reach(scan, False, None, frozenset(), frozenset({groups[0]})),
     ]
     silent = [_silent(number, groups[1:], apps[1:]) for number in range(webhooks - len(firing))]
-    named = {f"{prefix}-w{number}": reach for number, reach in enumerate([*firing, *silent])}
-    await add_webhooks(transaction, organization_id, named)
-    return apps[0]
+    await add_webhooks(transaction, organization_id, {str(uuid4()): reach for reach in [*firing, *silent]})
+    return Place(apps[0], groups[0])
 
 
 def _silent(number: int, groups: Sequence[str], apps: Sequence[str]) -> Reach:
