@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from presence.cli.daemon import CONFIG, JSON, NoDaemon, ask
-from presence.errors import ExitCode, PresenceError
+from presence.errors import ConfigurationError, ExitCode, PresenceError
 
 if TYPE_CHECKING:
     from presence.agent.finding import Finding
@@ -40,9 +40,10 @@ def command(config: Path | None, as_json: bool, bundle: Path | None) -> int:
     logs.configure("error")
     show = None if as_json else _show
     findings = asyncio.run(_check(config, show))
-    findings.append(_check_agent(config))
-    if show is not None:
-        show(findings[-1])
+    for finding in _check_agent(config):
+        findings.append(finding)
+        if show is not None:
+            show(finding)
     if bundle is not None:
         from presence.cli.bundle import write_bundle
 
@@ -69,20 +70,42 @@ async def _check(config: Path | None, show: Callable[["Finding"], None] | None) 
     return findings
 
 
-def _check_agent(config: Path | None) -> "Finding":
-    """What the running agent says of itself, if one runs."""
+def _check_agent(config: Path | None) -> Iterator["Finding"]:
+    """What the running agent says of itself, if one runs, and whether it goes the way that was checked."""
     from presence.agent.finding import failed, ok, skipped
 
     try:
         status = ask(config, "/status")
     except NoDaemon as absent:
-        return skipped("agent", str(absent).partition("; ")[0])
+        yield skipped("agent", str(absent).partition("; ")[0])
+        return
     except PresenceError as error:
         text, _, remedy = str(error).partition("; ")
-        return failed("agent", text, remedy)
+        yield failed("agent", text, remedy)
+        return
     if status["faults"]:
-        return failed("agent", "; ".join(status["faults"]), "see its log, and the other checks")
-    return ok("agent", f"version {status['version']} runs as process {status['pid']}, link {status['link']['state']}")
+        yield failed("agent", "; ".join(status["faults"]), "see its log, and the other checks")
+    else:
+        link = status["link"]["state"]
+        yield ok("agent", f"version {status['version']} runs as process {status['pid']}, link {link}")
+    yield from _compare(config, status["link"])
+
+
+def _compare(config: Path | None, link: dict[str, Any]) -> Iterator["Finding"]:
+    """A service has another environment than a person: another proxy, above all."""
+    from presence.agent.finding import warning
+    from presence.agent.settings import load_settings
+
+    try:
+        settings = load_settings(config).control_plane
+        proxy = settings.link_proxy()
+        ours = settings.address(), f"{proxy.scheme}://{proxy}" if proxy else None
+    except ConfigurationError:
+        return
+    if ours != (link["url"], link["proxy"]):
+        text = f"it goes to {link['url']} through {link['proxy'] or 'no proxy'}, which is not the way that was checked"
+        remedy = "give the --config and the variables that it runs with (HTTPS_PROXY); best write all into the file"
+        yield warning("agent's way", text, remedy)
 
 
 def _show(finding: "Finding") -> None:

@@ -37,6 +37,11 @@ async def test_a_running_agent_is_not_disturbed(tmp_path: Path) -> None:
             await cloud.fire(target.url())
             await target.received(1)
             assert not [line for line in agent.lines if line.get("state") == "offline"]
+            code, out, _ = await run("doctor", env=env | {"PRESENCE_CONTROL_PLANE__PROXY": "http://127.0.0.1:1"})
+            assert code == 1
+            assert "failed   proxy: proxy 127.0.0.1:1: connection refused" in out
+            assert "warning  agent's way: it goes to" in out
+            assert "through no proxy, which is not the way that was checked" in out
 
 
 async def test_the_real_control_plane_takes_the_key_and_keeps_its_session(tmp_path: Path) -> None:
