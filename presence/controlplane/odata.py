@@ -9,10 +9,10 @@ everything), `$select` (names, or `*`), and `$filter`::
     a boolean field by itself
 
 where `tolower(Name)` or `toupper(Name)` (of ASCII letters) may stand for a text field. A field stands on the left, a
-literal of its kind on the right: `'text'` (`''` is a quote), a bare GUID, an integer, `true`, `false`, a date-time with
-its offset (UTC where there is none; milliseconds, the rest is cut off) or a date (its midnight), or `null`. Texts are
-compared character by character, case included, by code points. There are two truth values: null equals null only, and
-every other comparison with it is false.
+literal of its kind on the right: `'text'` (`''` is a quote), a bare GUID (for a text field, too), an integer, `true`,
+`false`, a date-time with its offset (UTC where there is none; milliseconds, the rest is cut off) or a date (its
+midnight), or `null`. Texts are compared character by character, case included, by code points. There are two truth
+values: null equals null only, is neither less nor greater than anything, and contains nothing.
 
 Names are those of the resource, in any case. Length, tokens and depth are bounded; what is refused is an `ODataError`
 that never repeats the input.
@@ -209,10 +209,10 @@ def _names(option: str, text: str) -> list[str]:
 def _order(text: str, fields: Mapping[str, Field]) -> tuple[Order, ...]:
     orders = []
     for item in _names("$orderby", text):
-        name, *direction = item.split()
-        if direction not in ([], ["asc"], ["desc"]) or name.lower() not in fields:
+        name, _, direction = item.partition(" ")
+        if direction.strip() not in ("", "asc", "desc") or name.lower() not in fields:
             raise ODataError(f"$orderby: must be fields, each with asc or desc; they are {_listed(fields)}")
-        orders.append(Order(fields[name.lower()], direction == ["desc"]))
+        orders.append(Order(fields[name.lower()], direction.strip() == "desc"))
     return tuple(orders)
 
 
@@ -356,7 +356,7 @@ def _value(kind: Kind, literal: object) -> Value | None:
     match kind, literal:
         case _, ast.Null():
             return None
-        case Kind.TEXT, ast.String(val=text):
+        case Kind.TEXT, ast.String(val=text) | ast.GUID(val=text):
             return str(text)
         case Kind.GUID, ast.GUID(val=text):
             return str(UUID(text))
@@ -367,7 +367,7 @@ def _value(kind: Kind, literal: object) -> Value | None:
         case Kind.TIME, ast.DateTime(val=text) | ast.Date(val=text):
             return _time(text)
         case ((Kind.TEXT | Kind.GUID | Kind.INTEGER | Kind.BOOLEAN | Kind.TIME), _):
-            raise ODataError(f"$filter: a {kind} field is compared with something else")
+            raise ODataError(f"$filter: a field is compared with a literal of another kind than {kind}")
         case never:
             assert_never(never[0])
 
