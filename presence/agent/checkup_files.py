@@ -20,7 +20,8 @@ def check_files(settings: AgentSettings, config: Path | None) -> list[Finding]:
     """One finding for each fault, else one for all of that kind."""
     secrets = [*_secret_files(settings)]
     found = [fault for secret in secrets for fault in _secret_faults(secret)]
-    findings = unless(found, ok("secrets", f"{len(secrets)} files with secrets, for the agent's eyes only"))
+    fine = f"only their owner can read them: {', '.join(map(str, secrets))}" if secrets else "there are none in files"
+    findings = unless(found, ok("secrets", fine))
     return [*findings, *_check_settings_file(config), *_check_state(settings), *_check_socket(settings)]
 
 

@@ -4,7 +4,7 @@ By the deliveries' own code: what opens the connection here opens it there.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from presence.agent.dial import Gate, Progress, Stopped, bracketed
@@ -16,7 +16,7 @@ from presence.agent.targets import Targets
 from presence.agent.wire import Wire
 from presence.domain.address import address_of
 from presence.domain.egress import Allowed, Destination, EgressPolicy
-from presence.domain.outcome import Reason, Refused, hint_of
+from presence.domain.outcome import Hint, Reason, Refused, hint_of
 from presence.domain.rule import Rule, parse_rule
 from presence.domain.uri import DEFAULT_PORTS
 from presence.domain.webhook import Method
@@ -31,6 +31,19 @@ _OTHER_REQUEST = (
     Reason.OTHER_NETWORK,
 )
 """Refusals that another method or path may not meet."""
+_REMEDIES: Mapping[Hint, str] = {
+    Hint.CHECK_NAME: "check the name, and this host's name servers",
+    Hint.NAME_SERVER_SILENT: "look at this host's name servers: they do not answer",
+    Hint.NOTHING_LISTENS: "nothing listens there: check the port, and whether the service runs",
+    Hint.HOST_DOWN_OR_FILTERED: "check that the host is up, and that no firewall is between",
+    Hint.NO_ROUTE: "check this host's routes",
+    Hint.ADD_CA_FILE: "give its authority, as ca_file of a [[targets]] table for it",
+    Hint.RENEW_CERTIFICATE: "renew its certificate, unless this host's clock is wrong",
+    Hint.CHECK_CLOCK: "set this host's clock, best by NTP",
+    Hint.CERTIFICATE_FOR_OTHER_NAME: "use the name that its certificate is for",
+    Hint.NO_COMMON_TLS: "is it https at that port? It may want a certificate: client_cert of a [[targets]] table",
+    Hint.CHECK_PROXY: "check proxy and proxy_credentials_file of the [[targets]] table",
+}
 
 
 class _Place(NamedTuple):
@@ -153,9 +166,11 @@ def _reached(place: _Place, wire: Wire, progress: Progress) -> Finding:
 
 def _stopped(place: _Place, stopped: Stopped) -> Finding:
     outcome = stopped.outcome
-    check, hint = f"target {place}", hint_of(outcome)
+    check = f"target {place}"
     if isinstance(outcome, Refused):
         text = f"the egress policy refuses it: {outcome.reason.value.replace('_', ' ')}"
         return failed(check, text, "change [egress]; 'presence test-fire URI --subject-id ID --dry-run' explains it")
     text = f"{outcome.phase.value}: {outcome.fault.value.replace('_', ' ')}"
-    return failed(check, text, (hint.value.replace("_", " ") if hint else "look at the target") + f" ({place.host})")
+    hint = hint_of(outcome)
+    assert hint is not None, "every failure has one"
+    return failed(check, text, _REMEDIES.get(hint, "look at the target, and at what is between"))
