@@ -185,7 +185,8 @@ class Agent:
                 stages.create_task(self.status.run(), name="status"),
             ]
             if watchdog is not None:
-                running.append(stages.create_task(Watchdog(watchdog, self.status.hanging).run(), name="watchdog"))
+                feeding = Watchdog(watchdog, self.status.hanging, self._tell_state)
+                running.append(stages.create_task(feeding.run(), name="watchdog"))
             await signals.stop.wait()
             finished = await self._drain(signals.hurry, working)
             await _end(running)

@@ -3,6 +3,7 @@
 `Serving` carries the control socket's pages as well.
 """
 
+import asyncio
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Self
@@ -14,6 +15,8 @@ from presence.agent.status import Document, Status
 
 LARGEST_REQUEST = 64 * 1024
 CLOSE_WITHIN = 1.0
+MOST_CONNECTIONS = 64
+"""At once, to the sockets of one `Serving`: whoever opens more takes no file from the deliveries."""
 _HEADERS = {"Cache-Control": "no-store", "Server": "Presence"}
 
 
@@ -32,14 +35,26 @@ class Serving:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        for listening in self._sockets:
-            await web.SockSite(self._runner, listening).start()
+        loop = asyncio.get_running_loop()
+        self._servers = [await loop.create_server(self._admit, sock=listening) for listening in self._sockets]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        for server in self._servers:
+            server.close()
         await self._runner.cleanup()
-        for listening in self._sockets:
-            listening.close()
+
+    def _admit(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None
+        return server() if len(server.connections) < MOST_CONNECTIONS else _Refused()
+
+
+class _Refused(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def pages(status: Status) -> list[web.RouteDef]:

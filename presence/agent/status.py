@@ -104,7 +104,7 @@ class Status:
             "faults": [*hanging, *unready],
             "paused": self._paused(),
             "link": self._link(),
-            "journal": await self._journal(answers=not hanging),
+            "journal": await self._journal(),
             "deliveries": self._deliveries(),
         }
 
@@ -139,8 +139,8 @@ class Status:
             and {"cause": failure.cause.value, "reason": failure.reason, "ago_s": _seconds(failure.ago)},
         }
 
-    async def _journal(self, *, answers: bool) -> Document:
-        journal = self._parts.journal
+    async def _journal(self) -> Document:
+        journal, answers = self._parts.journal, await self._journal_answers()
         document: Document = {
             "path": str(self._parts.path),
             "writable": answers and journal.is_writable,

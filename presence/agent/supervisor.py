@@ -45,14 +45,27 @@ def watchdog_seconds(environment: Mapping[str, str]) -> float | None:
 
 
 class Watchdog:
-    """Feeds the supervisor's watchdog at half its interval, as long as `faults` gives none."""
+    """Feeds the supervisor's watchdog at half its interval, as long as `faults` gives none.
 
-    def __init__(self, seconds: float, faults: Callable[[], Awaitable[list[str]]]) -> None:
+    `recovered` is called when there are none again: STATUS= told of them.
+    """
+
+    def __init__(
+        self, seconds: float, faults: Callable[[], Awaitable[list[str]]], recovered: Callable[[], None]
+    ) -> None:
         self._every = seconds / 2
         self._faults = faults
+        self._recovered = recovered
 
     async def run(self) -> None:
+        told = False
         while True:
             faults = await self._faults()
-            notify("WATCHDOG=1") if not faults else notify(f"STATUS=not making progress: {'; '.join(faults)}")
+            if faults:
+                notify(f"STATUS=not making progress: {'; '.join(faults)}")
+            else:
+                notify("WATCHDOG=1")
+                if told:
+                    self._recovered()
+            told = bool(faults)
             await asyncio.sleep(min(self._every, AGAIN) if faults else self._every)

@@ -15,11 +15,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from presence.agent.health import MOST_CONNECTIONS
 from presence.domain.delivery import FinalState
 from presence.protocol.messages import Held
 from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
-from tests.support.system import run
+from tests.support.system import output, run
 from tests.support.target import Target, silence, status
 
 HEALTH = {"PRESENCE_HEALTH__LISTEN": '["127.0.0.1:0"]'}
@@ -123,6 +124,26 @@ async def test_a_webhook_never_reaches_the_agents_own_port_even_where_loopback_i
             assert [report.reason for report in reports] == ["denied_own_listener"] * 2 + ["delivered"]
 
 
+async def test_who_opens_very_many_connections_takes_nothing_from_the_deliveries(tmp_path: Path) -> None:
+    async with Target() as target, ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path, **HEALTH)
+        async with Program("run", env=env) as agent:
+            host, _, port = (await agent.said("started"))["health"][0].rpartition(":")
+            opened = [await asyncio.open_connection(host, int(port)) for _ in range(MOST_CONNECTIONS)]
+            try:
+                reader, writer = await asyncio.open_connection(host, int(port))
+                async with asyncio.timeout(5):
+                    assert await reader.read() == b""
+                writer.close()
+                assert await run("healthcheck", env=env) == (0, "healthy\n", "")
+                (delivery,) = await cloud.fire(target.url())
+                await cloud.reported(delivery)
+            finally:
+                for _, writer in opened:
+                    writer.close()
+            assert await agent.stop() == 0
+
+
 async def test_a_taken_port_is_a_configuration_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -222,7 +243,12 @@ async def test_a_held_delivery_is_listed_shown_and_released(tmp_path: Path) -> N
             assert (shown["state"], shown["has_authorization"]) == ("held", True)
             assert [attempt["fault"] for attempt in shown["log"]] == ["interrupted"]
             assert "canary-secret" not in out
+            await output("pause", env=env)
             assert await run("deliveries", "release", held.id, env=env) == (0, f"{held.id} is pending again\n", "")
+            requests = len(target.requests)
+            assert "pending" in await output("deliveries", "show", held.id, env=env)
+            assert len(target.requests) == requests
+            await output("resume", env=env)
             (report,) = await cloud.reported(held.id)
             assert (report.state, report.attempts) == (FinalState.SUCCEEDED, 2)
             code, out, err = await run("deliveries", "release", held.id, env=env)

@@ -44,13 +44,14 @@ async def test_a_fault_stops_the_feeding_until_it_is_gone(
     async def faults() -> list[str]:
         return answers.pop(0) if answers else []
 
-    feeding = asyncio.create_task(Watchdog(0.02, faults).run())
+    feeding = asyncio.create_task(Watchdog(0.02, faults, lambda: notify("STATUS=online")).run())
     await supervisor.told("WATCHDOG=1", times=3)
     feeding.cancel()
     supervisor.close()
-    assert supervisor.lines[:4] == [
+    assert supervisor.lines[:5] == [
         "WATCHDOG=1",
         "STATUS=not making progress: the stage 'worker' is 7 s late",
         "STATUS=not making progress: the stage 'worker' is 8 s late",
         "WATCHDOG=1",
+        "STATUS=online",
     ]
