@@ -88,21 +88,17 @@ class Applications:
         """
         now = self._clock.wall()
         taken: list[Taken] = []
-        try:
-            async with self._database.write(principal.organization_id) as transaction:
-                before = await _require_application(transaction, principal, application_id)
-                if given.asset_group_id is not None and given.asset_group_id != before.asset_group_id:
-                    await _move(transaction, principal, now, before, given.asset_group_id)
-                after = await _set(transaction, principal, now, before, given)
-                if after.figures != before.figures:
-                    happening = Happening(
-                        APPLICATIONS + application_id, str(uuid4()), EventType.APPLICATION_UPDATED, application_id
-                    )
-                    where = Place(application_id, after.asset_group_id)
-                    taken = await bring_about(transaction, principal, happening, where, now)
-        except IntegrityError:
-            # On its way in, the only one of these constraints that was not checked before.
-            raise _name_exists() from None
+        async with self._database.write(principal.organization_id) as transaction:
+            before = await _require_application(transaction, principal, application_id)
+            if given.asset_group_id is not None and given.asset_group_id != before.asset_group_id:
+                await _move(transaction, principal, now, before, given.asset_group_id)
+            after = await _set(transaction, principal, now, before, given)
+            if after.figures != before.figures:
+                happening = Happening(
+                    APPLICATIONS + application_id, str(uuid4()), EventType.APPLICATION_UPDATED, application_id
+                )
+                where = Place(application_id, after.asset_group_id)
+                taken = await bring_about(transaction, principal, happening, where, now)
         announce(self._bus, self._metrics, taken)
         return after
 
@@ -150,24 +146,26 @@ async def _move(
     transaction: AsyncConnection, principal: Principal, now: int, moved: Application, asset_group_id: str
 ) -> None:
     await _require_group(transaction, principal, asset_group_id)
-    values = {"asset_group_id": asset_group_id, "grouped_by": principal.user_name, "grouped_at": now}
+    values = {"asset_group_id": asset_group_id, "grouped_by": principal.user_name, "grouped_at": now, "updated_at": now}
     await applications.change(transaction, principal.organization_id, moved.id, values)
     released = await applications.dissociate(transaction, principal.organization_id, asset_group_id, moved.id)
     await _audit_released(transaction, principal, now, released)
-    # Both groups' members shall see it.
-    for seen_in in (moved.asset_group_id, asset_group_id):
-        await record(
-            transaction, principal, now, Activity.MOVE, Entity.APPLICATION, moved.id,
-            before={"AssetGroupId": moved.asset_group_id}, after={"AssetGroupId": asset_group_id},
-            asset_group_id=seen_in,
-        )  # fmt: skip
+    await record(
+        transaction, principal, now, Activity.MOVE, Entity.APPLICATION, moved.id,
+        before={"AssetGroupId": moved.asset_group_id}, after={"AssetGroupId": asset_group_id},
+        asset_group_id=asset_group_id,
+    )  # fmt: skip
 
 
 async def _set(
     transaction: AsyncConnection, principal: Principal, now: int, before: Application, given: Given
 ) -> Application:
-    values = given.own() | {"attributes": json.dumps({**before.attributes, **given.attributes}), "updated_at": now}
-    await applications.change(transaction, principal.organization_id, before.id, values)
+    values = _differing(before, given)
+    if values:
+        try:
+            await applications.change(transaction, principal.organization_id, before.id, values | {"updated_at": now})
+        except IntegrityError:
+            raise _name_exists() from None
     after = await applications.find(transaction, principal, before.id)
     assert after is not None, "it was found in the same transaction"
     old, new = changed(shown(before) | {"AssetGroupId": after.asset_group_id}, shown(after))
@@ -177,6 +175,14 @@ async def _set(
             before=old, after=new, asset_group_id=after.asset_group_id,
         )  # fmt: skip
     return after
+
+
+def _differing(before: Application, given: Given) -> dict[str, object]:
+    """The columns whose values would change."""
+    now = {"name": before.name, "business_impact": before.business_impact, **before.figures}
+    values = {name: value for name, value in given.own().items() if now[name] != value}
+    attributes = {**before.attributes, **given.attributes}
+    return values if attributes == before.attributes else values | {"attributes": json.dumps(attributes)}
 
 
 async def _require_application(transaction: AsyncConnection, principal: Principal, application_id: str) -> Application:
