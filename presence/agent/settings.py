@@ -159,13 +159,16 @@ class ControlPlane(Section):
     def credential_file(self) -> Path | None:
         """The file that holds the key: the configured one, else systemd's credential, else DEFAULT_KEY_FILE.
 
-        None if `key` is set, or there is none of these.
+        None if `key` is set, or there is none of these, or none that is this process's.
         """
         if self.key is not None or self.key_file is not None:
             return self.key_file
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        if directory and (Path(directory) / CREDENTIAL).exists():
-            return Path(directory) / CREDENTIAL
+        try:
+            if directory and (Path(directory) / CREDENTIAL).exists():
+                return Path(directory) / CREDENTIAL
+        except PermissionError:
+            return None  # of the service's main process alone, and this is another one: ExecReload
         return DEFAULT_KEY_FILE if os.path.exists(DEFAULT_KEY_FILE) else None
 
     def require(self) -> None:

@@ -23,7 +23,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.boot", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"all if none is given: {', '.join(SCENARIOS)}")
     parser.add_argument("--large", action="store_true", help=f"{LARGE} deliveries at a time instead of {SMALL}")
+    parser.add_argument("--package", type=Path, metavar="FILE", help="this one, instead of two built from this tree")
     options = parser.parse_args()
+    if options.package and "upgrade" in (options.names or SCENARIOS):
+        parser.error("with --package there is nothing to upgrade to; name the other scenarios")
     if unknown := set(options.names) - SCENARIOS.keys():
         parser.error(f"no such scenario: {', '.join(unknown)}")
     missing = [name for name in ("mmdebstrap", "systemd-nspawn", "dpkg-deb", "nsenter") if not shutil.which(name)]
@@ -35,10 +38,10 @@ def main() -> int:
         return 3
     chosen = [name for name in SCENARIOS if not options.names or name in options.names or name in ALWAYS]
     with tempfile.TemporaryDirectory(prefix="presence-boot-") as directory:
-        return run(Path(directory), chosen, LARGE if options.large else SMALL)
+        return run(Path(directory), options.package, chosen, LARGE if options.large else SMALL)
 
 
-def run(directory: Path, chosen: list[str], count: int) -> int:
+def run(directory: Path, package: Path | None, chosen: list[str], count: int) -> int:
     started = time.monotonic()
 
     def tell(name: str, what: str) -> None:
@@ -46,8 +49,8 @@ def run(directory: Path, chosen: list[str], count: int) -> int:
         print(f"{name:<10} {time.monotonic() - started:5.1f} s  {what}", flush=True)
         started = time.monotonic()
 
-    root, packages = prepare(directory)
-    tell("prepared", ", ".join(f"{package.name}" for package in packages))
+    root, packages = prepare(directory, package)
+    tell("prepared", ", ".join(sorted({package.name for package in packages})))
     with Container(root) as container:
         site = Site(container, packages)
         tell("booted", container("systemctl", "--version").splitlines()[0])

@@ -1,8 +1,8 @@
 """A client of the REST API for a shell script: `tests/image` uses it. `ADMINISTRATOR` is the file that `init` printed.
 
-    python -m tests.boot.client enrol ADMINISTRATOR URI KEY_FILE     a presence, its key, and a webhook
-    python -m tests.boot.client fire ADMINISTRATOR COUNT             posts events; prints their deliveries' ids
-    python -m tests.boot.client delivered ADMINISTRATOR < IDS        returns when all of them have succeeded
+python -m tests.boot.client enrol ADMINISTRATOR URI KEY_FILE     a presence, its key, and a webhook
+python -m tests.boot.client fire ADMINISTRATOR COUNT             posts events; prints their deliveries' ids
+python -m tests.boot.client delivered ADMINISTRATOR < IDS        returns when all of them have succeeded
 """
 
 import json

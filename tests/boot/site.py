@@ -29,17 +29,20 @@ WantedBy=multi-user.target
 """
 
 
-def prepare(directory: Path) -> tuple[Path, list[Path]]:
-    """The container's root, with wheels of the control plane in it, and two versions of the Debian package."""
+def prepare(directory: Path, package: Path | None) -> tuple[Path, list[Path]]:
+    """The container's root, with wheels of the control plane in it, and two versions of the Debian package.
+
+    `package`: one that was built before, in place of both.
+    """
     root, wheels = directory / "root", directory / "wheels"
     with ThreadPoolExecutor() as pool:
         rooted = pool.submit(make_root, root)
-        packaged = [pool.submit(build_package, directory, revision) for revision in (1, 2)]
+        packaged = [] if package else [pool.submit(build_package, directory, revision) for revision in (1, 2)]
         command("/usr/bin/python3", "-m", "venv", directory / "venv")
         pip = directory / "venv" / "bin" / "pip"
         command(pip, "wheel", "--quiet", "--wheel-dir", wheels, f"{TREE}[control-plane,fast]")
         rooted.result()
-        packages = [package.result() for package in packaged]
+        packages = [package] * 2 if package else [built.result() for built in packaged]
     for source in (*packages, wheels, TREE / "systemd", TREE / "config", TREE / "tests/boot/receiver.py"):
         command("cp", "-r", source, root / "srv")
     (root / "etc/systemd/system" / RECEIVER).write_text(_RECEIVER_UNIT)
