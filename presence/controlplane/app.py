@@ -105,7 +105,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
         roles=Roles(database, clock),
         users=Users(database, clock),
-        asset_groups=AssetGroups(database, clock),
+        asset_groups=AssetGroups(database, clock, connections),
         presences=presences,
         enrollments=Enrollments(database, clock, presences.rotations, presences.key_lifetime),
         package=Package(settings.server.agent_package),

@@ -108,9 +108,12 @@ async def delete_asset_group(
     asset_group_id: UUID,
     forced: Annotated[bool, Query(alias="forceDeletion")] = False,
 ) -> None:
-    """A group with applications, webhooks, or members other than you is deleted with `forceDeletion=true` only: then
-    its applications move to the Default group, as `MoveAssetGroupResources` does it and with the rights that that
-    takes; its members lose access to it. A group that has webhooks is not deleted. The Default group always stays."""
+    """A group with applications, webhooks, or members other than you is deleted with `forceDeletion=true` only.
+
+    Its applications then move to the Default group as by `MoveAssetGroupResources`, and with the rights that that
+    takes; its webhooks are deleted and their deliveries cancelled, which takes the capability `CreateModifyWebhooks`;
+    its members lose access to it. The Default group always stays.
+    """
     await services.asset_groups.delete(principal, str(asset_group_id), forced=forced)
 
 

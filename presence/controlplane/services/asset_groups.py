@@ -7,9 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
+from presence.controlplane.connections import Connections
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.services.accounts import acting, acting_with
 from presence.controlplane.services.refusal import Key, Refusal
+from presence.controlplane.services.webhooks import delete_webhook, tell_to_cancel
 from presence.controlplane.store import applications, asset_groups, audits, users
 from presence.controlplane.store.asset_groups import AssetGroup
 from presence.controlplane.store.audits import Activity, Change, Entity, Fields
@@ -37,9 +39,10 @@ class Draft:
 
 
 class AssetGroups:
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, connections: Connections) -> None:
         self._database = database
         self._clock = clock
+        self._connections = connections
 
     async def page(self, principal: Principal, query: ListQuery) -> tuple[list[AssetGroup], int | None]:
         """The groups that the principal may enter."""
@@ -88,39 +91,32 @@ class AssetGroups:
 
         - its applications move to the Default group, for which the principal needs what `move` needs. Nothing that
           was scanned is lost, but the members of the Default group see it from then on.
+        - its webhooks are deleted as by `Webhooks.delete`, with the right that that needs: to which group one belongs
+          never changes, and they must not fire for what is in another one.
         - its members keep their accounts and their other groups.
-        - its webhooks block even so: delete them first.
 
-        Webhooks at organization level lose the group as a scope, forced or not.
+        Webhooks at organization level lose the group as a scope, forced or not. All or nothing is done.
 
         Raises Refusal ASSETGROUP_NO_ACCESS, MISSING_CAPABILITIES, ASSETGROUP_CHANGE_DEFAULT, ASSETGROUP_ASSOCIATION.
         """
         now = self._clock.wall()
         async with self._database.write(principal.organization_id) as transaction:
             me = await acting(transaction, principal)
+            await asset_groups.close(transaction, me.organization_id, asset_group_id)
             group = await _changeable(transaction, me, asset_group_id)
             if group.is_default:
                 raise Refusal(Key.ASSETGROUP_CHANGE_DEFAULT, "the Default group cannot be deleted")
+            owned = await asset_groups.owned_webhooks(transaction, me.organization_id, group.id)
             if not forced:
-                await _require_empty(transaction, me, group)
-            if await asset_groups.owned_webhooks(transaction, me.organization_id, group.id):
-                raise Refusal(Key.ASSETGROUP_ASSOCIATION, "the group has webhooks; delete them first")
+                await _require_empty(transaction, me, group, owned)
+            holders = [
+                holder for webhook_id in owned for holder in await delete_webhook(transaction, me, webhook_id, now)
+            ]
             if group.apps_count:
-                default_id = await asset_groups.default_id(transaction, me.organization_id)
-                if not me.enters(default_id):
-                    raise Refusal(
-                        Key.ASSETGROUP_NO_ACCESS,
-                        "the group's applications would move to the Default group, which you may not enter;"
-                        " move them to another one first, with MoveAssetGroupResources",
-                    )
-                await _move_applications(transaction, me, group.id, default_id, now)
-            scoped = await asset_groups.associated_webhooks(transaction, me.organization_id, group.id)
-            scope = {"Scope": "AssetGroup", "ScopeId": group.id}
-            changes = [Change(webhook_id, before=scope) for webhook_id in scoped]
-            await audits.record_all(transaction, me, now, Activity.DISASSOCIATE, Entity.WEBHOOK, changes)
-            await asset_groups.remove(transaction, me.organization_id, group.id)
-            await _record(transaction, me, now, Activity.DELETE, group.id, before=_fields(group))
-        _log.info("asset group deleted", asset_group=asset_group_id, user=me.user_id)
+                await _move_to_default(transaction, me, group, now)
+            await _remove(transaction, me, group, now)
+        tell_to_cancel(self._connections, holders)
+        _log.info("asset group deleted", asset_group=asset_group_id, webhooks=len(owned), user=me.user_id)
 
     async def move(self, principal: Principal, source_id: str, target_id: str) -> AssetGroup:
         """Moves all applications of one group to another one; gives that. What the new group does not allow of their
@@ -164,13 +160,9 @@ async def _require_free(transaction: AsyncConnection, me: Principal, name: str) 
         raise Refusal(Key.ASSETGROUP_NAME_EXISTS, "an asset group of that name exists already; choose another name")
 
 
-async def _require_empty(transaction: AsyncConnection, me: Principal, group: AssetGroup) -> None:
-    organization_id = me.organization_id
-    contents = {
-        "applications": group.apps_count > 0,
-        "webhooks": bool(await asset_groups.owned_webhooks(transaction, organization_id, group.id)),
-        "other members": await asset_groups.has_member_beside(transaction, organization_id, group.id, me.user_id),
-    }
+async def _require_empty(transaction: AsyncConnection, me: Principal, group: AssetGroup, owned: list[str]) -> None:
+    others = await asset_groups.has_member_beside(transaction, me.organization_id, group.id, me.user_id)
+    contents = {"applications": group.apps_count > 0, "webhooks": bool(owned), "other members": others}
     found = [name for name, is_there in contents.items() if is_there]
     if found:
         raise Refusal(
@@ -178,6 +170,26 @@ async def _require_empty(transaction: AsyncConnection, me: Principal, group: Ass
             "the group has {0}; move or remove them first, or delete it with forceDeletion=true",
             " and ".join(found),
         )
+
+
+async def _move_to_default(transaction: AsyncConnection, me: Principal, group: AssetGroup, now: int) -> None:
+    default_id = await asset_groups.default_id(transaction, me.organization_id)
+    if not me.enters(default_id):
+        raise Refusal(
+            Key.ASSETGROUP_NO_ACCESS,
+            "the group's applications would move to the Default group, which you may not enter;"
+            " move them to another one first, with MoveAssetGroupResources",
+        )
+    await _move_applications(transaction, me, group.id, default_id, now)
+
+
+async def _remove(transaction: AsyncConnection, me: Principal, group: AssetGroup, now: int) -> None:
+    """Deletes a group without applications and webhooks, and audits what goes with it."""
+    scoped = await asset_groups.associated_webhooks(transaction, me.organization_id, group.id)
+    changes = [Change(webhook_id, before={"Scope": "AssetGroup", "ScopeId": group.id}) for webhook_id in scoped]
+    await audits.record_all(transaction, me, now, Activity.DISASSOCIATE, Entity.WEBHOOK, changes)
+    await asset_groups.remove(transaction, me.organization_id, group.id)
+    await _record(transaction, me, now, Activity.DELETE, group.id, before=_fields(group))
 
 
 async def _move_applications(
@@ -189,7 +201,10 @@ async def _move_applications(
     moved = await asset_groups.move_applications(transaction, organization_id, source_id, target_id, me.user_name, now)
     lost = await applications.dissociate(transaction, organization_id, target_id)
     before, after = {"AssetGroupId": source_id}, {"AssetGroupId": target_id}
-    moves = [Change(application_id, before, after, asset_group_id=target_id) for application_id in moved]
+    # Both groups' members shall see it.
+    moves = [
+        Change(application_id, before, after, seen_in) for seen_in in (source_id, target_id) for application_id in moved
+    ]
     await audits.record_all(transaction, me, now, Activity.MOVE, Entity.APPLICATION, moves)
     losses = [
         Change(

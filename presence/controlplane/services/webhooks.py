@@ -4,7 +4,7 @@ A change concerns later events only: deliveries hold copies. The exception is th
 when a delivery is fired; it is sent to the host only that the webhook names then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -115,19 +115,10 @@ class Webhooks:
     async def delete(self, principal: Principal, webhook_id: str) -> None:
         """Deletes it with its associations, and prevents further attempts of its deliveries. Raises Refusal as
         `find_to_change` does."""
-        now = self._clock.wall()
         async with self._database.write(principal.organization_id) as transaction:
-            known = await find_to_change(transaction, principal, webhook_id)
-            # The webhook first: an event that matched it has committed its deliveries then, and no other one matches.
-            await webhooks.remove(transaction, principal.organization_id, webhook_id)
-            holders = await cancellation.cancel_of_webhook(transaction, principal.organization_id, webhook_id, now)
-            await _audit(transaction, principal, now, Activity.DELETE, known, before=fields_of(known))
-        self._tell(holders)
+            holders = await delete_webhook(transaction, principal, webhook_id, self._clock.wall())
+        tell_to_cancel(self._connections, holders)
         _log.info("webhook deleted", webhook=webhook_id, user=principal.user_id)
-
-    def _tell(self, holders: Sequence[Holder]) -> None:
-        for holder in holders:
-            self._connections.tell(holder.presence_id, holder.instance_id, Cancel(id=holder.delivery_id))
 
     def _seal(self, organization_id: str, webhook_id: str, secret: str | Stored | None) -> str | None:
         assert not isinstance(secret, Stored), "it is sealed already"
@@ -163,6 +154,22 @@ class Webhooks:
                     "Global",
                     str(count),
                 )
+
+
+async def delete_webhook(transaction: AsyncConnection, principal: Principal, webhook_id: str, now: int) -> list[Holder]:
+    """Does in the transaction what `Webhooks.delete` does; gives the agents that are to be told after its commit."""
+    known = await find_to_change(transaction, principal, webhook_id)
+    # The webhook first: an event that matched it has committed its deliveries then, and no other one matches.
+    await webhooks.remove(transaction, principal.organization_id, webhook_id)
+    holders = await cancellation.cancel_of_webhook(transaction, principal.organization_id, webhook_id, now)
+    await _audit(transaction, principal, now, Activity.DELETE, known, before=fields_of(known))
+    return holders
+
+
+def tell_to_cancel(connections: Connections, holders: Iterable[Holder]) -> None:
+    """Tells the agents that are connected here; others hear it when they next say what they hold."""
+    for holder in holders:
+        connections.tell(holder.presence_id, holder.instance_id, Cancel(id=holder.delivery_id))
 
 
 async def find_to_change(transaction: AsyncConnection, principal: Principal, webhook_id: str) -> Webhook:

@@ -96,9 +96,16 @@ async def find(transaction: AsyncConnection, principal: Principal, asset_group_i
 async def entered(
     transaction: AsyncConnection, principal: Principal, asset_group_ids: Collection[str]
 ) -> frozenset[str]:
-    """Those of the groups that exist and that the principal may enter."""
+    """Those of the groups that exist and that the principal may enter; nobody deletes them until the transaction,
+    which must be one that writes, ends."""
     query = select(asset_group.c.id).where(_visible(principal), asset_group.c.id.in_(asset_group_ids))
-    return frozenset((await transaction.execute(query)).scalars())
+    return frozenset((await transaction.execute(query.with_for_update(read=True, key_share=True))).scalars())
+
+
+async def close(transaction: AsyncConnection, organization_id: str, asset_group_id: str) -> None:
+    """Waits for those who are about to put something into the group, and lets nobody else until the transaction
+    ends: what it reads from here on of the group's contents stays true."""
+    await transaction.execute(select(asset_group.c.id).where(_named(organization_id, asset_group_id)).with_for_update())
 
 
 async def default_id(transaction: AsyncConnection, organization_id: str) -> str:
