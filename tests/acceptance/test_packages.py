@@ -15,6 +15,8 @@ from presence import __version__
 from tests.test_structure import CONTROL_PLANES_LIBRARIES
 
 ROOT = Path(__file__).parents[2]
+NOT_POSSIBLE = 3
+"""Exit code of `python -m tests.boot` where such a container cannot be made."""
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -102,4 +104,6 @@ def test_installed_it_delivers_as_a_service_is_reloaded_stopped_and_purged(packa
         stderr=subprocess.STDOUT,
         text=True,
     )
+    if done.returncode == NOT_POSSIBLE:
+        pytest.skip(done.stdout)
     assert done.returncode == 0, done.stdout

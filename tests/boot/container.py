@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shlex
 import subprocess
 import time
@@ -30,9 +31,9 @@ def command(*words: str | Path, cwd: Path | None = None) -> str:
 
 
 def make_root(root: Path) -> None:
-    """A minimal Debian in that directory, as a host has it before anything of ours."""
-    archive = root.with_suffix(".tar")
-    command("mmdebstrap", "--quiet", "--variant=minbase", f"--include={_INCLUDED}", "bookworm", archive)
+    """A minimal Debian of this machine's version in that directory, as a host has it before anything of ours."""
+    archive, suite = root.with_suffix(".tar"), platform.freedesktop_os_release()["VERSION_CODENAME"]
+    command("mmdebstrap", "--quiet", "--variant=minbase", f"--include={_INCLUDED}", suite, archive)
     root.mkdir()
     command("tar", "-xf", archive, "-C", root)
     archive.unlink()
