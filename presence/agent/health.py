@@ -36,7 +36,7 @@ class Serving:
     async def __aenter__(self) -> Self:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        self._servers = [await loop.create_server(self._admit, sock=listening) for listening in self._sockets]
+        self._servers = [await loop.create_server(self._door, sock=listening) for listening in self._sockets]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -44,17 +44,25 @@ class Serving:
             server.close()
         await self._runner.cleanup()
 
-    def _admit(self) -> asyncio.BaseProtocol:
+    def _door(self) -> asyncio.BaseProtocol:
         server = self._runner.server
         assert server is not None
-        return server() if len(server.connections) < MOST_CONNECTIONS else _Refused()
+        return _Door(server)
 
 
-class _Refused(asyncio.Protocol):
-    """A connection that is one too many."""
+class _Door(asyncio.Protocol):
+    """Lets a connection in to the server, unless there are too many; only now is it known how many there are."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        if len(self._server.connections) >= MOST_CONNECTIONS:
+            transport.close()
+            return
+        served = self._server()
+        transport.set_protocol(served)
+        served.connection_made(transport)
 
 
 def pages(status: Status) -> list[web.RouteDef]:
