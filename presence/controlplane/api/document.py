@@ -55,7 +55,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "Resolution": {"Action": "Fire"},
     "NewApplication": {"Name": "Shop", "AssetGroupId": _ID},
     "ApplicationUpdate": {"CriticalIssues": 1, "RiskRating": "High"},
-    "NewScan": {"AppId": _ID, "ScanName": "nightly", "Technology": "DynamicAnalyzer"},
+    "NewScan": {"AppId": _ID, "Name": "nightly", "Technology": "DynamicAnalyzer"},
     "ExecutionUpdate": {"Status": "Ready", "Progress": 100, "NIssuesFound": 3},
     "NewAssetGroup": {"Name": "Payments", "Description": "What handles money"},
     "AssetGroupUpdate": {"Description": "What handles money"},
