@@ -88,6 +88,7 @@ membership = Table(
     inside("user", "user_id", cascades=True),
     inside("asset_group", "asset_group_id", cascades=True),
     Index(None, "organization_id", "asset_group_id"),
+    Index(None, "organization_id", "user_id", "asset_group_id"),
 )
 
 # One for each user: a new key replaces the old one.

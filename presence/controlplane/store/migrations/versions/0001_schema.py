@@ -493,6 +493,12 @@ def upgrade() -> None:
         ["organization_id", "asset_group_id"],
         unique=False,
     )
+    op.create_index(
+        op.f("ix_membership_organization_id_user_id_asset_group_id"),
+        "membership",
+        ["organization_id", "user_id", "asset_group_id"],
+        unique=False,
+    )
     op.create_table(
         "scan",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -594,6 +600,7 @@ def downgrade() -> None:
     op.drop_table("token")
     op.drop_index(op.f("ix_scan_organization_id_application_id"), table_name="scan")
     op.drop_table("scan")
+    op.drop_index(op.f("ix_membership_organization_id_user_id_asset_group_id"), table_name="membership")
     op.drop_index(op.f("ix_membership_organization_id_asset_group_id"), table_name="membership")
     op.drop_table("membership")
     op.drop_index(op.f("ix_association_organization_id_asset_group_id"), table_name="association")
