@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,8 @@ from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.dispatch import Dispatcher
 from presence.controlplane.leases import Leases
+from presence.controlplane.metrics import Metrics
+from presence.controlplane.sealing import Sealer
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.controlplane.store import deliveries, events, presences, queue, sweep
 from presence.controlplane.store.engine import Database, open_database
@@ -98,7 +101,9 @@ async def said(connection: Connection, ids: list[str]) -> None:
 @asynccontextmanager
 async def dispatching(database: Database, connections: Connections) -> AsyncIterator[None]:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        running = group.create_task(Dispatcher(database, SystemClock(), Bus(), connections, Leases(60)).run())
+        sealer = Sealer({}, Path("none"))
+        dispatcher = Dispatcher(database, SystemClock(), Bus(), connections, Leases(60), sealer, Metrics())
+        running = group.create_task(dispatcher.run())
         yield
         running.cancel()
 

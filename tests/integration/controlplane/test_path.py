@@ -114,7 +114,7 @@ async def test_a_repeated_event_makes_nothing_new(caller: Caller) -> None:
     presence_id, _ = await caller.presence()
     await caller.webhook(presence_id)
     first = await caller.event(id="7", source="/scanner")
-    assert await caller.event(id="7", source="/scanner", status=200) == first
+    assert await caller.event(id="7", source="/scanner", status=200) == {**first, "Repeated": True}
     assert await caller.event(id="7", source="/other") != first
     assert len(await caller.deliveries()) == 2
 

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from presence.controlplane.access import EVERY_ORGANIZATION, Peer
+from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, PREDEFINED_ROLES, Peer, Principal
 from presence.controlplane.store import deliveries
 from presence.controlplane.store.deliveries import NewDelivery
 from presence.controlplane.store.engine import Database
@@ -30,6 +30,10 @@ def new_delivery(
         event_type="ScanExecutionCompleted", subject="x", uri="http://x/", host=host, method="GET", body=None,
         content_type=None, on_unknown=on_unknown, created_at=created_at, expires_at=expires_at,
     )  # fmt: skip
+
+
+def administrator_of(organization_id: str) -> Principal:
+    return Principal("u", "u", organization_id, "r", PREDEFINED_ROLES[ADMINISTRATOR], frozenset())
 
 
 async def queued(

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, PREDEFINED_ROLES, Peer, Principal
+from presence.controlplane.access import EVERY_ORGANIZATION, Peer
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.settings import Store
 from presence.controlplane.store import accounts, deliveries, delivery_log, queue
@@ -22,13 +22,9 @@ from presence.controlplane.store.migrations import migrate
 from presence.controlplane.store.tables import delivery, organization
 from presence.domain.delivery import DELIVERY_TRANSITIONS, DeliveryState, FinalState
 from presence.errors import DatabaseError
-from tests.integration.controlplane.store.rows import PEER, queued
+from tests.integration.controlplane.store.rows import PEER, administrator_of, queued
 
 ALL = ListQuery(counted=True)
-
-
-def administrator_of(organization_id: str) -> Principal:
-    return Principal("u", "u", organization_id, "r", PREDEFINED_ROLES[ADMINISTRATOR], frozenset())
 
 
 async def test_every_pair_of_states(database: Database) -> None:
