@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from presence.controlplane.api.auth import Authenticated, Services, Using
+from presence.controlplane.api.auth import Attempting, Authenticated, Services, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
@@ -131,7 +131,8 @@ Asked = Annotated[ListQuery, Depends(asking(FIELDS, PresenceModel))]
 
 def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> Status:
     """The first that is true, from the top. Milliseconds."""
-    if canary_age is not None and canary_age <= active_within:
+    # With keys that nobody has used, no agent can be connected, however late it answered a canary.
+    if presence.key_used_at is not None and canary_age is not None and canary_age <= active_within:
         return Status.ACTIVE
     if presence.key_expires_at is not None and presence.key_expires_at <= now:
         return Status.KEY_EXPIRED
@@ -184,7 +185,7 @@ async def create_presence(services: Using, principal: Authenticated, body: NewPr
     return model_of(await services.presences.create(principal, body.presence_name), services)
 
 
-@router.post("/Enroll", responses=ERRORS)
+@router.post("/Enroll", responses=ERRORS, dependencies=[Attempting])
 async def enroll(services: Using, body: NewEnrollment, request: Request, response: Response) -> EnrollmentModel:
     """Trades a token of `EnrollmentToken` for a presence key, once: an agent calls it, without logging in. With the
     same `Nonce` it gives the same answer again, as long as the token lives.
