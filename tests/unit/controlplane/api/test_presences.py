@@ -22,6 +22,8 @@ def presence(*, expires: int | None = NOW + 1, used: int | None = NOW - 1, conne
         (presence(expires=None, used=None, connected=None), None, Status.NEVER_USED),
         (presence(used=None, connected=None), None, Status.NEVER_USED),
         (presence(used=None), None, Status.KEY_NEVER_USED),
+        (presence(used=None), 10, Status.KEY_NEVER_USED),
+        (presence(used=None, expires=NOW), 10, Status.KEY_EXPIRED),
     ],
 )
 def test_status(of: Presence, canary_age: int | None, status: Status) -> None:
