@@ -121,6 +121,24 @@ async def test_a_deleted_users_tokens_and_key_are_void_at_once(caller: Caller) -
     assert await seen(caller) == {(await me(caller))["UserId"]}
 
 
+async def test_while_a_user_is_deleted_no_log_in_survives(caller: Caller) -> None:
+    user = await person(caller, "ManageScans")
+
+    async def log_in() -> Caller | None:
+        somebody = Caller(caller.url, caller.http)
+        body = {"KeyId": user.key_id, "KeySecret": user.key_secret}
+        async with caller.http.post(f"{caller.url}/api/v4/Account/ApiKeyLogin", json=body) as answer:
+            assert answer.status in (200, 401, 429), await answer.text()
+            if answer.status != 200:
+                return None
+            somebody.headers = {"Authorization": f"Bearer {(await answer.json())['Token']}"}
+        return somebody
+
+    *logins, _ = await asyncio.gather(*(log_in() for _ in range(12)), delete(caller, user.user_id))
+    for somebody in filter(None, logins):
+        await somebody.get("User", 401)
+
+
 async def test_nobody_changes_who_has_more_and_nobody_gives_more(caller: Caller) -> None:
     north, south = await group(caller, "north"), await group(caller, "south")
     tester, viewer = await role_id(caller, "Tester"), await role_id(caller, "Reporting Viewer")
