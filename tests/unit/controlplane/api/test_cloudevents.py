@@ -1,10 +1,14 @@
 """CloudEvents 1.0 over HTTP: the three modes, by the specification's own rules."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
+from cloudevents.core.bindings.http import to_binary, to_structured
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -200,6 +204,36 @@ class TestBinary:
         except Refusal:
             return
         assert binary(self.HEADERS | {"subject": quote(subject, safe="")}).happenings == expected
+
+
+PRINTABLE = st.text(st.characters(blacklist_categories=["C"]), min_size=1, max_size=40)
+
+
+@given(
+    id_=PRINTABLE,
+    subject=PRINTABLE.filter(lambda text: text not in (".", "..")),
+    milliseconds=st.integers(0, 4 * 10**12),
+    extension=PRINTABLE,
+    data=st.none() | st.dictionaries(st.text(st.characters(blacklist_categories=["C"]), max_size=5), st.integers()),
+)
+def test_what_the_official_sdk_sends_is_read_alike_in_both_modes(
+    id_: str, subject: str, milliseconds: int, extension: str, data: object
+) -> None:
+    attributes = {
+        "specversion": "1.0", "id": id_, "source": "/scanner/1", "type": "NewPatchRequest", "subject": subject,
+        "myextension": extension, "datacontenttype": "application/json",
+        "time": datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds),
+    }  # fmt: skip
+    event = CloudEvent(attributes, data)
+    expected = Happening(
+        source="/scanner/1",
+        id=id_,
+        type=EventType.NEW_PATCH_REQUEST,
+        subject=subject,
+        occurred_at=milliseconds,
+    )
+    for sent in (to_structured(event, JSONFormat()), to_binary(event, JSONFormat())):
+        assert read(sent.headers.items(), sent.body) == Message([expected], is_batch=False)
 
 
 @given(st.binary(max_size=60), st.lists(st.tuples(st.sampled_from(["content-type", "ce-id", "ce-specversion"]),
