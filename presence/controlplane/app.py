@@ -58,7 +58,7 @@ from presence.controlplane.store.lock import served
 from presence.controlplane.store.measured import MeasuredDatabase
 from presence.controlplane.store.migrations import migrate
 from presence.controlplane.upkeep import ensure_keys
-from presence.errors import ConfigurationError
+from presence.errors import ConfigurationError, DatabaseUnavailable
 from presence.logs import get_logger
 from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
 
@@ -203,7 +203,12 @@ def run_serve(settings: ControlPlaneSettings) -> None:
     # A database thread that has its answer waits for the interpreter lock: 5 ms by default under load.
     sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings))
+        try:
+            runner.run(serve(settings))
+        except ExceptionGroup as failed:
+            if lost := failed.subgroup(DatabaseUnavailable):
+                raise lost.exceptions[0] from None
+            raise
 
 
 def run_init(settings: ControlPlaneSettings, organization: str) -> InitResult:

@@ -49,19 +49,20 @@ class Postgres:
         self.execute(f"CREATE ROLE with_password LOGIN PASSWORD '{PASSWORD}'")
 
     def start(self) -> None:
-        """Returns when it takes connections."""
+        """Returns when it takes connections. To be called by the main thread: PostgreSQL ends with its caller."""
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.directory), "max_connections": "200"}
         if not self._durable:
             settings |= {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
         options = [f"-c{name}={value}" for name, value in settings.items()]
-        command = [program("postgres"), "-D", self.directory / "data", *options]
-        with (self.directory / "log").open("ab") as log:
-            self._postmaster = subprocess.Popen(self._as_user(command), stdout=log, stderr=log, cwd="/")
+        command = self._as_user([program("postgres"), "-D", self.directory / "data", *options])
         deadline = time.monotonic() + PATIENCE
-        while subprocess.run([program("pg_isready"), "-q", "-h", self.directory], cwd="/").returncode:
-            assert self._postmaster.poll() is None, f"PostgreSQL ended by itself:\n{self.log()}"
-            assert time.monotonic() < deadline, f"PostgreSQL does not start:\n{self.log()}"
-            time.sleep(0.01)
+        with (self.directory / "log").open("ab") as log:
+            while subprocess.run([program("pg_isready"), "-q", "-h", self.directory], cwd="/").returncode:
+                assert time.monotonic() < deadline, f"PostgreSQL does not start:\n{self.log()}"
+                # It does not start beside what is left of one that was killed.
+                if self._postmaster is None or self._postmaster.poll() is not None:
+                    self._postmaster = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+                time.sleep(0.01)
 
     def stop(self) -> None:
         """Ends it by its own process id; open connections are cut."""

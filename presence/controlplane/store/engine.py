@@ -86,7 +86,8 @@ async def _check(pools: Pools, store: Store) -> None:
         async with pools.writer.connect() as connection:
             await connection.run_sync(_check_revision, store)
     except DBAPIError as error:
-        raise DatabaseError(f"the database {store.place} cannot be used: {error.orig}") from error
+        hint = "; run 'presence control-plane migrate', which grants what is needed" if store.is_postgresql else ""
+        raise DatabaseError(f"the database {store.place} cannot be used: {error.orig}{hint}") from error
 
 
 def _check_revision(connection: Connection, store: Store) -> None:

@@ -15,8 +15,9 @@ SERVING_LOCK = 0x70726573_73657276
 """Of PostgreSQL's advisory locks, which each belong to one database."""
 TURN_MS = 3000
 """For how long a server waits for the right: the system may not have taken it back yet from one that was killed."""
-PROOF_SECONDS = 10.0
-SILENCE_SECONDS = 30.0
+PROOF_SECONDS = 5.0
+SILENCE_SECONDS = 15.0
+"""Together less than the time after which PostgreSQL gives up a connection that is silent, and so the lock."""
 
 _HOLDER = """
     SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
