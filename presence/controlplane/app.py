@@ -44,6 +44,7 @@ from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.package import Package
 from presence.controlplane.services.presences import Presences
 from presence.controlplane.services.reach import EffectiveAccess
+from presence.controlplane.services.retention import Keeper
 from presence.controlplane.services.roles import Roles
 from presence.controlplane.services.scans import Scans
 from presence.controlplane.services.secrets_at_rest import SecretsAtRest
@@ -89,6 +90,7 @@ class ControlPlane:
     dispatcher: Dispatcher
     sessions: Sessions
     secrets: SecretsAtRest
+    keeper: Keeper
 
 
 def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -> ControlPlane:
@@ -126,7 +128,8 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -
     )
     watch = Watch(database, clock, connections, dispatcher.is_alive, metrics)
     app = create_app(services, gateway, watch, settings.server.metrics)
-    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, sealer))
+    keeper = Keeper(database, clock, settings.retention)
+    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, sealer), keeper)
 
 
 def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: str) -> FastAPI:
@@ -174,6 +177,7 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
             server = _Server(plane.app, plane.gateway, settings.server.trusted_proxies)
             async with asyncio.TaskGroup() as group:
                 dispatching = group.create_task(plane.dispatcher.run(), name="dispatch")
+                keeping = group.create_task(plane.keeper.run(), name="retention")
                 watching = group.create_task(right.lost(), name="right to serve")
                 running = group.create_task(server.serve([listener]), name="http")
                 await server.up.wait()
@@ -183,6 +187,7 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
                     yield url
                 finally:
                     dispatching.cancel()
+                    keeping.cancel()
                     watching.cancel()
                     server.should_exit = True
                     await running

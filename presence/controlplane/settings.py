@@ -147,6 +147,12 @@ class Retention(Section):
     events: int = Field(90, ge=1, le=36_500, examples=[90])
     audits: int = Field(365, ge=1, le=36_500, examples=[365])
 
+    @model_validator(mode="after")
+    def _whole(self) -> "Retention":
+        if self.events < self.deliveries:
+            raise ValueError("events must be no fewer days than deliveries, as each delivery names its event")
+        return self
+
 
 class Auth(Section):
     """`token_lifetime`: seconds a bearer token lives. `key_lifetime`: days a presence key lives.

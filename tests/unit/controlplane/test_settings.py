@@ -74,6 +74,7 @@ def test_the_file_named_by_the_environment(file: Path, monkeypatch: pytest.Monke
         ('[server]\nmetrics = "SECRET"\n', ["server.metrics", "'loopback'"]),
         ("[limits]\nrequests_per_minute = 0\n", ["limits.requests_per_minute", "greater"]),
         ("[dispatch]\ncanary_every = 60\n", ["dispatch", "canary_every must be shorter"]),
+        ("[retention]\nevents = 30\n", ["retention", "events must be no fewer days than deliveries"]),
         ("[dispatch]\nlease = nan\n", ["dispatch.lease", "finite"]),
         ('[log]\nlevel = "loud"\n', ["log.level", "'debug'", 'level = "info"']),
     ],

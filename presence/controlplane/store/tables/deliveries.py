@@ -43,7 +43,7 @@ event = Table(
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("organization_id", "id"),
     UniqueConstraint("organization_id", "source", "source_event_id"),
-    Index(None, "created_at"),
+    Index(None, "organization_id", "created_at"),
     listed("type", EventType),
 )
 

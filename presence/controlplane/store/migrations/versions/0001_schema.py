@@ -80,7 +80,9 @@ def upgrade() -> None:
             "organization_id", "source", "source_event_id", name=op.f("uq_event_organization_id_source_source_event_id")
         ),
     )
-    op.create_index(op.f("ix_event_created_at"), "event", ["created_at"], unique=False)
+    op.create_index(
+        op.f("ix_event_organization_id_created_at"), "event", ["organization_id", "created_at"], unique=False
+    )
     op.create_table(
         "presence",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -651,7 +653,7 @@ def downgrade() -> None:
     op.drop_table("application")
     op.drop_table("role")
     op.drop_table("presence")
-    op.drop_index(op.f("ix_event_created_at"), table_name="event")
+    op.drop_index(op.f("ix_event_organization_id_created_at"), table_name="event")
     op.drop_table("event")
     op.drop_index(op.f("ix_audit_organization_id_at_id"), table_name="audit")
     op.drop_table("audit")
