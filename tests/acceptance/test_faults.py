@@ -25,6 +25,7 @@ LONGEST_FIRST = ("soak", "link-cut", "disk")
 LEAST = {
     "agent-crash": (20, 2000),
     "control-plane-crash": (5, 300),
+    "postgres": (4, 300),
     "link-cut": (30, 2000),
     "power-cut": (4, 1000),
     "disk": (1, 500),

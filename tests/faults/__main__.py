@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.faults import clock, crash, disk, link, power, simulate, soak
+from tests.faults import clock, crash, database, disk, link, power, simulate, soak
 from tests.faults.findings import Findings, NotPossible
 from tests.support.disk import in_mount_namespace
 
@@ -19,6 +19,7 @@ Fault = Callable[[int, bool], Awaitable[Findings]]
 FAULTS: dict[str, Fault] = {
     "agent-crash": crash.agent_crash,
     "control-plane-crash": crash.control_plane_crash,
+    "postgres": database.postgres_crash,
     "link-cut": link.link_cut,
     "power-cut": power.power_cut,
     "disk": disk.disk,
