@@ -25,7 +25,7 @@ def listed(column: str, values: type[StrEnum] | Collection[str]) -> CheckConstra
 
 def organization_column() -> Column[str]:
     """Whose row it is. Every table has it: row-level security goes by it."""
-    return Column("organization_id", String(ID_LENGTH), ForeignKey("organization.id"), nullable=False)
+    return Column("organization_id", ordered(ID_LENGTH), ForeignKey("organization.id"), nullable=False)
 
 
 def inside(table: str, column: str, *, cascades: bool = False) -> ForeignKeyConstraint:
@@ -37,6 +37,6 @@ def inside(table: str, column: str, *, cascades: bool = False) -> ForeignKeyCons
     )
 
 
-def ordered(length: int) -> String:
-    """Text that is compared byte by byte on every database, as Python does."""
+def ordered(length: int | None = None) -> String:
+    """Text that is compared byte by byte on every database, as Python does. All texts are: no two collations meet."""
     return String(length).with_variant(String(length, collation="C"), "postgresql")

@@ -1,6 +1,6 @@
 """Presences, their keys and enrolment tokens, and the instances that were heard of."""
 
-from sqlalchemy import BigInteger, Column, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Table, UniqueConstraint
 
 from presence.controlplane.store.tables.base import ID_LENGTH, inside, metadata, ordered, organization_column
 
@@ -9,7 +9,7 @@ MAX_PRESENCE_NAME = 128
 presence = Table(
     "presence",
     metadata,
-    Column("id", String(ID_LENGTH), primary_key=True),
+    Column("id", ordered(ID_LENGTH), primary_key=True),
     organization_column(),
     Column("name", ordered(MAX_PRESENCE_NAME), nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -20,10 +20,10 @@ presence = Table(
 presence_key = Table(
     "presence_key",
     metadata,
-    Column("id", String(ID_LENGTH), primary_key=True),
+    Column("id", ordered(ID_LENGTH), primary_key=True),
     organization_column(),
-    Column("presence_id", String(ID_LENGTH), nullable=False, index=True),
-    Column("hash", String(64), nullable=False),
+    Column("presence_id", ordered(ID_LENGTH), nullable=False, index=True),
+    Column("hash", ordered(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger),
@@ -34,13 +34,13 @@ presence_key = Table(
 enrollment = Table(
     "enrollment",
     metadata,
-    Column("hash", String(64), primary_key=True),
+    Column("hash", ordered(64), primary_key=True),
     organization_column(),
-    Column("presence_id", String(ID_LENGTH), nullable=False),
+    Column("presence_id", ordered(ID_LENGTH), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Column("nonce_hash", String(64)),
-    Column("key_id", String(ID_LENGTH)),
+    Column("nonce_hash", ordered(64)),
+    Column("key_id", ordered(ID_LENGTH)),
     inside("presence", "presence_id", cascades=True),
     Index(None, "organization_id", "presence_id"),
 )
@@ -48,18 +48,18 @@ enrollment = Table(
 instance = Table(
     "instance",
     metadata,
-    Column("presence_id", String(ID_LENGTH), primary_key=True),
-    Column("instance_id", String(ID_LENGTH), primary_key=True),
+    Column("presence_id", ordered(ID_LENGTH), primary_key=True),
+    Column("instance_id", ordered(ID_LENGTH), primary_key=True),
     organization_column(),
     Column("epoch", BigInteger, nullable=False),
-    Column("host", String(256), nullable=False),
-    Column("agent_version", String(64), nullable=False),
-    Column("platform", String(64), nullable=False),
+    Column("host", ordered(256), nullable=False),
+    Column("agent_version", ordered(64), nullable=False),
+    Column("platform", ordered(64), nullable=False),
     Column("connected_at", BigInteger, nullable=False),
     Column("last_canary_at", BigInteger),
-    Column("run", String(36), nullable=False),
-    Column("former_runs", Text, nullable=False, server_default="{}"),
+    Column("run", ordered(36), nullable=False),
+    Column("former_runs", ordered(), nullable=False, server_default="{}"),
     Column("conflict_at", BigInteger),
-    Column("conflict_hosts", Text, nullable=False, server_default="[]"),
+    Column("conflict_hosts", ordered(), nullable=False, server_default="[]"),
     inside("presence", "presence_id", cascades=True),
 )

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Boolean, String, Table, Text, delete, func, insert, select, text, update
+from sqlalchemy import Boolean, String, Table, delete, func, insert, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from presence.controlplane.access import EVERY_ORGANIZATION
@@ -48,7 +48,7 @@ def row(table: Table, organization_id: str, number: str = "1") -> dict[str, obje
         elif isinstance(column.type, Boolean):
             found[column.name] = False
         else:
-            found[column.name] = f"{organization_id}{number}" if isinstance(column.type, (String, Text)) else 0
+            found[column.name] = f"{organization_id}{number}" if isinstance(column.type, String) else 0
     return found
 
 

@@ -127,3 +127,17 @@ def test_who_serves_may_read_and_change_rows_and_no_more(empty: Store, cluster: 
     found = dict(line.split("|") for line in granted.splitlines())
     assert found.pop("alembic_version") == "SELECT"
     assert found == dict.fromkeys(metadata.tables, "DELETE INSERT SELECT UPDATE")
+
+
+@ON_POSTGRESQL
+def test_all_texts_are_compared_byte_by_byte(empty: Store, cluster: Postgres) -> None:
+    """Two that are compared in different ways cannot be compared with each other."""
+    migrate(empty)
+    others = cluster.execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        " AND data_type IN ('character varying', 'text') AND collation_name IS DISTINCT FROM 'C'"
+        " AND table_name <> 'alembic_version'",
+        name_of(empty),
+    )
+    assert others == ""
+    assert cluster.execute("SELECT 'a' < 'B'", name_of(empty)) == "t", "the tests' PostgreSQL would hide it"
