@@ -106,13 +106,13 @@ class ExecutionUpdate(Tolerant):
 
 
 class CreatorModel(Output):
-    """Who started it. What is null is not known here."""
+    """Who started it. Names and address are empty where they are not known: clients put them together unseen."""
 
     id: str | None
-    first_name: str | None = None
-    last_name: str | None = None
+    first_name: str = ""
+    last_name: str = ""
     user_name: str | None
-    email: str | None = None
+    email: str = ""
 
 
 class ScanExecutionModel(Output):
@@ -273,6 +273,12 @@ def _execution(row: Execution, services: Services) -> ScanExecutionModel:
         "include_custom_user_message": bool(row.user_message),
         "comment": row.comment,
         "is_partial": row.is_partial,
-        "created_by": CreatorModel(id=row.created_by_id, user_name=row.created_by),
+        "created_by": _creator(row),
     }
     return ScanExecutionModel.model_validate(fields)
+
+
+def _creator(row: Execution) -> CreatorModel:
+    # Who was invited has the address for a name.
+    address = row.created_by if row.created_by is not None and "@" in row.created_by else ""
+    return CreatorModel(id=row.created_by_id, user_name=row.created_by, email=address)
