@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -68,6 +68,8 @@ AGENT_GRACE_SECONDS = 3.0
 STALLED_MS = 30_000
 """For how long sent bytes may stay unacknowledged until the kernel cuts the connection."""
 ACTIVE_CANARIES = 3
+TICK_SECONDS = 0.1
+TICKS_A_DAY = 864_000
 
 _log = get_logger(__name__)
 
@@ -189,7 +191,7 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
                     dispatching.cancel()
                     keeping.cancel()
                     watching.cancel()
-                    server.should_exit = True
+                    server.leave()
                     await running
 
 
@@ -276,7 +278,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         logging.getLogger("uvicorn.error").addFilter(_FALSE_ALARM)
         self.up = asyncio.Event()
+        self._leaving = asyncio.Event()
         self._gateway = gateway
+
+    def leave(self) -> None:
+        """Begins to stop."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, but it ends at once."""
+        tick = 0
+        while not await self.on_tick(tick):
+            tick = (tick + 1) % TICKS_A_DAY
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), TICK_SECONDS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -27,16 +28,19 @@ MIGRATION_LOCK = 0x70726573_6D696772
 
 def newest_revision() -> str:
     """The revision that this version of the program needs."""
-    revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None, "no migrations in the package"
-    return revision
+    return _revisions()[0]
 
 
 def require_known(revision: str | None) -> None:
     """Raises DatabaseError for a database whose revision only a later version of the program has."""
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in _revisions():
         raise DatabaseError(f"the database is newer than this program (revision {revision}); upgrade presence")
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """Newest first. Read once: that compiles all migrations."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def migrate(store: Store) -> None:
