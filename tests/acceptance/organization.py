@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +97,14 @@ async def caller_of(cloud: Cloud) -> AsyncIterator[Caller]:
 
 
 @asynccontextmanager
-async def organization(directory: Path, **settings: str) -> AsyncIterator[Organization]:
-    """Everything runs, and the agent is connected. `settings`: of the agent, by variables."""
+async def organization(
+    directory: Path, plane: Mapping[str, str] | None = None, **settings: str
+) -> AsyncIterator[Organization]:
+    """Everything runs, and the agent is connected. `plane`: the control plane's settings, `settings`: the agent's, by
+    variables."""
     async with (
         Target() as target,
-        control_plane(directory) as cloud,
+        control_plane(directory, **(plane or {})) as cloud,
         caller_of(cloud) as administrator,
         Program("run", env=cloud.agent_env(directory, **settings)) as agent,
     ):

@@ -40,7 +40,7 @@ class Client:
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, expected: int = 200
     ) -> bytes:
         sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        data = None if body is None else json.dumps(body)
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body)
         async with self._http.request(
             method, URL(self._url + path, encoded=True), data=data, headers=sent | (headers or JSON)
         ) as answer:
@@ -162,7 +162,9 @@ async def test_a_deployment_plug_in_stores_each_new_key_as_the_key_file(tmp_path
                 for one in there:
                     if one["PresenceName"] == "deployed":
                         await plugin.ask("DELETE", f"/api/v4/Presences/{one['Id']}", expected=204)
-                made = await plugin.read("POST", "/api/v4/Presences", {"PresenceName": "deployed"})
+                # A file that PowerShell wrote.
+                body = b'\xef\xbb\xbf{\r\n    "PresenceName":  "deployed"\r\n}\r\n'
+                made = await plugin.read("POST", "/api/v4/Presences", body)
             assert made["Status"] == "NeverUsed"
             file = tmp_path / "Presence.key"
             new_key = f"/api/v4/Presences/{made['Id']}/NewKey"

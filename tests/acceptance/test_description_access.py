@@ -1,5 +1,6 @@
 """The description of webhooks, sentence by sentence, through the running system: who may define them, and scopes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,34 @@ from presence.controlplane.access import PREDEFINED_ROLES, Capability
 from tests.acceptance.organization import Organization, organization
 from tests.integration.controlplane.peers import Caller
 from tests.integration.controlplane.people import group, person, role_id, role_with
+from tests.support.postgres import OWNER, Postgres, postgres
 from tests.support.target import head
 
 PERMISSION, ALL_GROUPS = Capability.CREATE_MODIFY_WEBHOOKS.value, Capability.ALL_ASSET_GROUPS.value
+
+DATABASE = "presence"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Postgres]:
+    with postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def plane(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The control plane's settings for each kind of database: what fires is found by queries."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    cluster: Postgres = request.getfixturevalue("cluster")
+    cluster.create(DATABASE)
+    yield {
+        "PRESENCE_CP_DATABASE__URL": cluster.url(DATABASE),
+        "PRESENCE_CP_DATABASE__OWNER_URL": cluster.url(DATABASE, OWNER),
+        "PRESENCE_CP_AUTH__ENCRYPTION_KEYS_FILE": str(tmp_path / "encryption.keys"),
+    }
+    cluster.drop(DATABASE)
 
 
 async def is_refused(org: Organization, caller: Caller, status: int, key: str, **fields: object) -> None:
@@ -129,13 +155,13 @@ async def test_asset_group_level_takes_access_to_the_group_and_the_permission(tm
 
 
 @pytest.mark.parametrize("event", ["ScanExecutionCompleted", "ApplicationUpdated"])
-async def test_a_webhook_fires_under_its_scopes_only(tmp_path: Path, event: str) -> None:
+async def test_a_webhook_fires_under_its_scopes_only(tmp_path: Path, plane: dict[str, str], event: str) -> None:
     """ "A webhook can be defined as either Global or Scoped. A Global webhook will be triggered whenever an event that
     matches the webhook's event type occurs (in the Organization, or Asset Group, as defined. A webhook that is not
     defined as Global, can be associated with one or more Scopes. A Scope can be a particular Application or, if the
     webhook is defined at Organization level, the scope can be a specific AssetGroup. A scoped webhook will be triggered
     only if an event occurs under one of the associated scopes." """
-    async with organization(tmp_path) as org:
+    async with organization(tmp_path, plane) as org:
         north, south = [await group(org.administrator, name) for name in ("north", "south")]
         first = await org.application("first", north)
         second = await org.application("second", north)
@@ -202,11 +228,11 @@ async def test_what_cannot_be_a_scope(tmp_path: Path) -> None:
         assert await org.requested() == ["/global", "/global", "/of-group"]
 
 
-async def test_the_closing_example(tmp_path: Path) -> None:
+async def test_the_closing_example(tmp_path: Path, plane: dict[str, str]) -> None:
     """ "For example, if the webhook is set to be triggered upon “Completion of scan execution”, and the Scope of the
     webhook is a specific Application, the webhook will be triggered each time a scan execution within that application
     is completed." Each time: of each scan, and of each execution of one."""
-    async with organization(tmp_path) as org:
+    async with organization(tmp_path, plane) as org:
         app, other = await org.application("shop"), await org.application("warehouse")
         made = await org.webhook("/ScanEnded/{SubjectId}", Global=False)
         await org.associate(made, "Application", app)

@@ -65,7 +65,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        return parse((await self.body()).decode("utf-8"))
+        # Files that Windows writes begin with a byte order mark.
+        return parse((await self.body()).decode("utf-8-sig"))
 
 
 def _is_json(content_type: str) -> bool:
