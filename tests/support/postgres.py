@@ -1,4 +1,5 @@
-"""A real PostgreSQL of the test run's own: Debian's programs, files in a directory of its own, only a Unix socket.
+"""A real PostgreSQL of the test run's own: Debian's programs, files in a directory of its own, a Unix socket and a
+port of loopback.
 
 Its texts are sorted as Americans do, so that what relies on bytes says so itself. Tests run as root, PostgreSQL does
 not: there it runs as the user that Debian's package made.
@@ -8,6 +9,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +31,8 @@ class Postgres:
 
     def __init__(self, directory: Path, *, durable: bool = False) -> None:
         self.directory = directory
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self.port = found.getsockname()[1]
         self._durable = durable
         self._postmaster: subprocess.Popen[bytes] | None = None
 
@@ -42,7 +46,9 @@ class Postgres:
         command = [program("initdb"), "-N", "-D", data, "-U", USER, *options]
         subprocess.run(self._as_user(command), check=True, capture_output=True, cwd="/")
         rules = data / "pg_hba.conf"
-        rules.write_text("local all with_password scram-sha-256\nlocal all all trust\n")
+        rules.write_text(
+            "local all with_password scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n"
+        )
         self.start()
         for role in (OWNER, RUNTIME, STRANGER):
             self.execute(f"CREATE ROLE {role} LOGIN")
@@ -50,14 +56,19 @@ class Postgres:
 
     def start(self) -> None:
         """Returns when it takes connections. To be called by the main thread: PostgreSQL ends with its caller."""
-        settings = {"listen_addresses": "", "unix_socket_directories": str(self.directory), "max_connections": "200"}
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.directory),
+            "max_connections": "200",
+        }
         if not self._durable:
             settings |= {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
         options = [f"-c{name}={value}" for name, value in settings.items()]
         command = self._as_user([program("postgres"), "-D", self.directory / "data", *options])
         deadline = time.monotonic() + PATIENCE
         with (self.directory / "log").open("ab") as log:
-            while subprocess.run([program("pg_isready"), "-q", "-h", self.directory], cwd="/").returncode:
+            while subprocess.run([program("pg_isready"), "-q", *self._place()], cwd="/").returncode:
                 assert time.monotonic() < deadline, f"PostgreSQL does not start:\n{self.log()}"
                 # It does not start beside what is left of one that was killed.
                 if self._postmaster is None or self._postmaster.poll() is not None:
@@ -80,13 +91,16 @@ class Postgres:
 
     def execute(self, statement: str, database: str = "postgres", user: str = USER) -> str:
         """What psql prints for it, rows without decoration."""
-        command = [program("psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.directory, "-U", user, "-d", database]
+        command = [program("psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", *self._place(), "-U", user, "-d", database]
         done = subprocess.run([*command, "-c", statement], capture_output=True, text=True, cwd="/")
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def _place(self) -> list[str | Path]:
+        return ["-h", self.directory, "-p", str(self.port)]
+
     def url(self, database: str, user: str = RUNTIME) -> str:
-        return f"postgresql://{user}@/{database}?host={self.directory}"
+        return f"postgresql://{user}@/{database}?host={self.directory}&port={self.port}"
 
     def store(self, database: str) -> Store:
         """The settings of a database by the book."""

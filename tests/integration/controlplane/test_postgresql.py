@@ -5,6 +5,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from sqlalchemy import Update, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -123,6 +124,21 @@ async def test_connections_that_are_cut_under_a_server_keep_nobody_from_being_se
     await asyncio.to_thread(cut, cluster, settings.database, f"NOT {LOCKING}")
     await caller.event()
     assert [entry["State"] for entry in await caller.deliveries()] == ["queued"]
+
+
+def test_a_database_on_another_host(
+    settings: ControlPlaneSettings, administrator: InitResult, cluster: Postgres
+) -> None:
+    """Loopback stands for one: what differs is the socket."""
+    name, loops = name_of(settings.database), [asyncio.new_event_loop, uvloop.new_event_loop]
+
+    async def look() -> set[str]:
+        async with open_database(Store(url=f"postgresql://presence@127.0.0.1:{cluster.port}/{name}")) as database:
+            return await names(database)
+
+    for loop in loops:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            assert runner.run(look()) == {"acme"}
 
 
 async def test_a_server_that_is_not_there(settings: ControlPlaneSettings, tmp_path: Path) -> None:
