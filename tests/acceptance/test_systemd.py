@@ -1,9 +1,7 @@
 """The service's unit as systemd reads it, and the agent's side of systemd's notification protocol."""
 
-import asyncio
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator

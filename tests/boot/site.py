@@ -103,14 +103,14 @@ class Site:
 
     def enrol(self) -> None:
         """A presence, its key and a webhook to the receiver; the settings name the control plane."""
+        self.set("[control_plane]", f'url = "{URL}"')
         presence = self.api.call("POST", "Presences", {"PresenceName": "container"})["Id"]
-        key = self.container.path(KEY)
-        key.touch(mode=0o600)
-        key.write_text(json.dumps(self.api.call("GET", f"Presences/{presence}/NewKey")))
+        token = self.container.path("/root/token")
+        token.write_text(self.api.call("POST", f"Presences/{presence}/EnrollmentToken")["Token"])
+        self.container("presence", "enroll", "--token-file", "/root/token")
         uri = f"http://{ADDRESS}:{PORT}/ScanEnded/{{SubjectId}}"
         webhook = {"PresenceId": presence, "Uri": uri, "Event": "ScanExecutionCompleted", "Global": True}
         self.api.call("POST", "Webhooks", webhook)
-        self.set("[control_plane]", f'url = "{URL}"')
 
     def set(self, section: str, line: str) -> None:
         """Puts a line into a section of the agent's settings, as an administrator would with an editor."""

@@ -30,6 +30,11 @@ class Api:
             assert 200 <= response.status <= 299, f"{method} {path}: {response.status} {text}"
             return json.loads(text)
 
+    async def answer(self, method: str, path: str, body: object = None) -> str:
+        """The text of whatever is answered."""
+        async with self._http.request(method, f"{self.url}/api/v4/{path}", json=body) as response:
+            return await response.text()
+
     async def login(self, credentials: dict[str, str]) -> None:
         body = {"KeyId": credentials["KeyId"], "KeySecret": credentials["KeySecret"]}
         token = (await self.call("POST", "Account/ApiKeyLogin", body))["Token"]
@@ -67,15 +72,16 @@ class Cloud:
 
     async def kill_and_restart(self) -> None:
         await self.program.kill()
-        await self._start_again()
+        await self.start_again()
 
     async def stop_and_restart(self) -> int:
         """SIGTERM, and a new one once it has ended; its exit code."""
         code = await self.program.stop()
-        await self._start_again()
+        await self.start_again()
         return code
 
-    async def _start_again(self) -> None:
+    async def start_again(self) -> None:
+        """After it has ended."""
         await self.program.__aexit__()
         self.program = Program("control-plane", "serve", env=self.env)
         await self.program.__aenter__()

@@ -5,6 +5,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from presence.controlplane.api.paths import API, Paths
+from presence.controlplane.api.problems import method_not_allowed
 from presence.controlplane.metrics import OTHER, Metrics
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -41,8 +42,12 @@ class Edge:
                 message = {**message, "headers": given + [header for header in extra if header[0] not in names]}
             await send(message)
 
+        # The router would go on to a resource whose path has a variable there, or name only some of the methods.
+        app = self._app
+        if found is not None and scope["method"] not in found.methods:
+            app = method_not_allowed(found.methods)
         try:
-            await self._app(scope, receive, answer)
+            await app(scope, receive, answer)
         finally:
             method = scope["method"] if scope["method"] in METHODS else OTHER
             template = OTHER if found is None else found.template

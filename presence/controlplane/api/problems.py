@@ -1,6 +1,6 @@
 """Errors as `{Key, Message, FormatParams}`. Never an echo of the input, never a 500 for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from http import HTTPStatus
 from itertools import takewhile
@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from presence.controlplane.api.schemas import Input
 from presence.controlplane.services.refusal import Key, Refusal
@@ -68,15 +68,10 @@ def install(app: FastAPI) -> None:
         return _answer(400, _first_fault(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def refused_by_framework(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused_by_framework(_request: Request, error: HTTPException) -> JSONResponse:
         key = _KEYS.get(error.status_code, Key.GENERAL_ERROR)
         message = "the body is not valid JSON" if error.status_code == 400 else HTTPStatus(error.status_code).phrase
-        headers = dict(error.headers or {})
-        if error.status_code == 405:
-            # Each route knows its own method only.
-            found = request.app.state.paths.find(request.scope["path"])
-            headers |= {} if found is None else {"Allow": ", ".join(sorted(found.methods))}
-        return _answer(error.status_code, Refusal(key, message), headers)
+        return _answer(error.status_code, Refusal(key, message), error.headers)
 
     @app.exception_handler(DatabaseError)
     async def unusable(request: Request, error: DatabaseError) -> JSONResponse:
@@ -88,6 +83,12 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("request failed", method=request.method, path=request.url.path, error=type(error).__name__)
         return _answer(500, Refusal(Key.GENERAL_ERROR, "the control plane failed; its log says why"))
+
+
+def method_not_allowed(methods: Iterable[str]) -> Response:
+    """The answer to a method that a resource does not have."""
+    refusal = Refusal(Key.GENERAL_ERROR, "the resource has no such method; the header Allow names those that it has")
+    return _answer(405, refusal, {"Allow": ", ".join(sorted(methods))})
 
 
 def _answer(status: int, refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -28,8 +28,8 @@ QUERIES = [
 ]  # fmt: skip
 PATHS = [
     "/" + MARK, "/api/v4", "/api/v4/", "/api/v4/" + MARK, "/api/v5/Presences", "/api/v4//Presences",
-    "/api/v4/Presences//", "/api/v4/%ff%fe", "/api/v4/Deliveries/%00/Cancel/x", "/api/v4/Deliveries/../Presences", "/docs/x",
-    "/" + "a" * 5000,
+    "/api/v4/Presences//", "/api/v4/%ff%fe", "/api/v4/Deliveries/%00/Cancel/x",
+    "/api/v4/Deliveries/../Presences", "/docs/x", "/" + "a" * 5000,
 ]  # fmt: skip
 
 
@@ -117,9 +117,8 @@ async def test_other_methods_are_told_which_there_are(caller: Caller) -> None:
         declared = {method.upper() for method in operations}
         for method in METHODS - declared:
             status, answer = await failed(caller, method, filled(path))
-            if status != 400:
-                assert status == 405, (method, path)
-                assert set(answer.headers["Allow"].split(", ")) >= declared
+            assert status == 405, (method, path)
+            assert set(answer.headers["Allow"].split(", ")) == declared
 
 
 @pytest.mark.parametrize("path", ["/API/V4/PRESENCES", "/api/V4/presences/", "/Api/v4/Presences?$top=1"])

@@ -119,8 +119,9 @@ def test_the_other_options() -> None:
     "options",
     [
         {"top": "5001"}, {"top": "-1"}, {"top": ""}, {"top": "1.0"}, {"top": "1e2"}, {"top": "\u0661"},
-        {"top": "9" * 30}, {"skip": "-1"}, {"skip": "2147483648"}, {"count": "1"}, {"count": ""}, {"expand": "Presence"}, {"apply": "x"},
-        {"search": "x"}, {"orderby": ""}, {"orderby": "Name down"}, {"orderby": "Secret"}, {"orderby": "Shown"},
+        {"top": "9" * 30}, {"skip": "-1"}, {"skip": "2147483648"}, {"count": "1"}, {"count": ""},
+        {"expand": "Presence"}, {"apply": "x"}, {"search": "x"}, {"orderby": ""}, {"orderby": "Name down"},
+        {"orderby": "Secret"}, {"orderby": "Shown"},
         {"orderby": "Name DESC desc"}, {"orderby": ",".join(["Name"] * 65)}, {"select": "Secret"}, {"select": ""},
         {"select": "Name,"}, {"select": "Name;Id"}, {"select": "*,Name"},
     ],
