@@ -43,6 +43,7 @@ from presence.clock import SystemClock
 from presence.errors import PresenceError
 from presence.logs import get_logger
 from presence.protocol.messages import Paused
+from presence.tracing import UNTRACED, Spans, traced
 
 log = get_logger(__name__)
 
@@ -101,7 +102,8 @@ async def _run(settings: AgentSettings, config: Path | None) -> None:
         own = replace(policy, own=listeners.reachable_at(sockets))
         reading = settings.delivery.max_response_bytes, settings.delivery.max_header_bytes
         http = await resources.enter_async_context(Http(own, clock, *reading))
-        agent = Agent(settings, config, journal, http, targets, sockets)
+        spans = await resources.enter_async_context(traced(settings.tracing, "presence-agent"))
+        agent = Agent(settings, config, journal, http, targets, sockets, spans)
         await resources.enter_async_context(Serving(sockets, pages(agent.status)))
         asked = [*pages(agent.status), *commands(journal, agent.pause)]
         await resources.enter_async_context(Serving([control], asked, [known_peers_only]))
@@ -129,6 +131,7 @@ class Agent:
         http: Http,
         targets: Targets,
         sockets: Sequence[socket.socket],
+        spans: Spans,
     ) -> None:
         clock, run = SystemClock(), str(uuid4())
         self._path = settings.journal.location()
@@ -137,7 +140,7 @@ class Agent:
         self._seen: Seen | None = None
         self._sees = asyncio.Event()
         retry = settings.retry.policy()
-        deliver = Deliver(http, targets, retry, clock)
+        deliver = Deliver(http, targets, retry, clock, spans=None if spans is UNTRACED else spans)
         self._worker = Worker(journal, deliver, settings.delivery.max_in_flight, self._attempts)
         self.pause = Pause(journal, settings.delivery.drain_rate, lambda paused: self._say(paused))
         identity = Identity(

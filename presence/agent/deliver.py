@@ -5,24 +5,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from presence.agent.entries import Claimed
+from presence.agent.entries import Claimed, host_of
 from presence.agent.http import Http, Request, Sent
 from presence.agent.targets import Targets
 from presence.clock import Clock
 from presence.domain.body import check_content_type, expand_body
 from presence.domain.egress import Destination
-from presence.domain.outcome import Attempt, Fault, Phase, Reason, Refused, TransportFailure
-from presence.domain.retry import RetryPolicy, Step, next_step
+from presence.domain.outcome import Attempt, Fault, Phase, Reason, Refused, Response, TransportFailure
+from presence.domain.retry import DELIVERED, RetryPolicy, Step, name_of, next_step
 from presence.domain.template import TemplateError, UriTemplate, parse_template, path_of
 from presence.domain.webhook import Method, OnUnknown
 from presence.logs import get_logger
+from presence.tracing import Kind, Span, Spans
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Makes attempts. `headers` go with every request; `jitter` draws from [0, 1)."""
+    """Makes attempts. `headers` go with every request; `jitter` draws from [0, 1); `spans`: one for each."""
 
     http: Http
     targets: Targets
@@ -30,9 +31,11 @@ class Deliver:
     clock: Clock
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     jitter: Callable[[], float] = random.random
+    spans: Spans | None = None
 
     async def attempt(self, claimed: Claimed, now: int) -> tuple[Attempt, Step]:
         """Makes the attempt that was claimed at the journal's time `now`, and says what follows from it."""
+        span = None if self.spans is None else self.spans.begin("attempt", Kind.CLIENT, claimed.traceparent)
         started = self.clock.elapsed()
         prepared = self.prepare(claimed)
         proxy = None
@@ -59,7 +62,10 @@ class Deliver:
             sent.repeated,
             sent.observed,
         )
-        return attempt, self._next_step(claimed, attempt)
+        step = self._next_step(claimed, attempt)
+        if span is not None:
+            _end(span, claimed, attempt, step)
+        return attempt, step
 
     def _next_step(self, claimed: Claimed, attempt: Attempt) -> Step:
         return next_step(
@@ -120,6 +126,23 @@ class Deliver:
         if claimed.content_type is not None:
             check_content_type(claimed.content_type)
         return expand_body(claimed.body, claimed.content_type, values).encode()
+
+
+def _end(span: Span, claimed: Claimed, attempt: Attempt, step: Step) -> None:
+    """Says of the span what the log says of the attempt."""
+    outcome = attempt.outcome
+    phases = {f"presence__{phase.name.lower()}_ms": took for phase, took in attempt.phases.items()}
+    span.end(
+        None if step is DELIVERED else attempt.describe(),
+        http__request__method=claimed.method,
+        http__response__status_code=outcome.status if isinstance(outcome, Response) else None,
+        http__request__resend_count=attempt.number - 1 or None,
+        server__address=host_of(claimed.uri),
+        network__peer__address=attempt.address,
+        presence__delivery=claimed.id,
+        presence__step=name_of(step),
+        **phases,
+    )
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,8 @@ LogEntry = dict[str, Any]
 
 
 class Claimed(NamedTuple):
-    """A delivery whose attempt number `attempts` may begin now. `authorization` is a secret."""
+    """A delivery whose attempt number `attempts` may begin now. `authorization` is a secret. `traceparent`: its
+    place in a trace."""
 
     seq: int
     id: str
@@ -28,6 +29,7 @@ class Claimed(NamedTuple):
     born_at: int
     expires_at: int
     attempts: int
+    traceparent: str | None = None
 
     def __repr__(self) -> str:
         return f"Claimed({self.id}, attempt {self.attempts})"

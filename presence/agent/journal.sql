@@ -59,6 +59,9 @@ CREATE INDEX delivery_remembered ON delivery (forget_at) WHERE reported_at IS NO
 -- name: schema 2
 ALTER TABLE journal ADD COLUMN paused_until INTEGER;
 
+-- name: schema 3
+ALTER TABLE delivery ADD COLUMN traceparent TEXT;
+
 -- name: create
 INSERT INTO journal (one, instance, epoch, boot_id, elapsed, now) VALUES (1, ?, 0, ?, ?, 0);
 
@@ -97,14 +100,14 @@ SELECT id FROM delivery WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: accept
 INSERT INTO delivery (id, webhook_id, event, subject_id, uri, method, body, content_type, authorization, on_unknown,
-                      born_at, expires_at, forget_at, accepted_at, state, due_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending', ?14);
+                      born_at, expires_at, forget_at, accepted_at, state, due_at, traceparent)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'pending', ?14, ?15);
 
 -- name: claim
 UPDATE delivery SET state = 'delivering', attempts = attempts + 1
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'pending' AND expires_at > ?
 RETURNING seq, id, webhook_id, event, subject_id, uri, method, body, content_type, authorization, on_unknown,
-          born_at, expires_at, attempts;
+          born_at, expires_at, attempts, traceparent;
 
 -- name: pending
 SELECT id, uri, due_at, attempts FROM delivery WHERE reported_at IS NULL AND state = 'pending' ORDER BY due_at;
@@ -219,7 +222,7 @@ UPDATE delivery
 SET webhook_id = ?2, event = ?3, subject_id = ?4, uri = ?5, method = ?6, body = ?7, content_type = ?8,
     authorization = ?9, on_unknown = ?10, born_at = ?11, expires_at = ?12, forget_at = ?13, accepted_at = ?14,
     due_at = ?14, state = 'pending', cancelling = 0, attempts = 0, log = '[]', reason = NULL, settled_order = NULL,
-    settled_at = NULL, reported_at = NULL
+    settled_at = NULL, reported_at = NULL, traceparent = ?15
 WHERE id = ?1 AND state = 'cancelled';
 
 -- name: mark_reported
@@ -229,7 +232,7 @@ WHERE id IN (SELECT value FROM json_each(?)) AND reported_at IS NULL AND settled
 -- name: erase
 UPDATE delivery
 SET webhook_id = NULL, event = NULL, subject_id = NULL, uri = NULL, method = NULL, body = NULL, content_type = NULL,
-    log = '[]'
+    log = '[]', traceparent = NULL
 WHERE seq IN (
     SELECT seq FROM delivery
     WHERE reported_at IS NOT NULL AND uri IS NOT NULL AND reported_at < ?

@@ -144,7 +144,7 @@ class Ledger:
         return (
             fire.id, fire.webhook_id, fire.event, fire.subject_id, fire.uri, fire.method, fire.body, fire.content_type,
             fire.authorization, fire.on_unknown, born, born + min(fire.max_age, deadline), remembered_from + MEMORY,
-            now,
+            now, fire.traceparent,
         )  # fmt: skip
 
     def claim(self, db: sqlite3.Connection, asked: Sequence[Sequence[str]]) -> list[list[Claimed]]:

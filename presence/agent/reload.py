@@ -33,6 +33,7 @@ _ONLY_AT_START = {
     "delivery": {"max_in_flight", "max_response_bytes", "max_header_bytes"},
     "journal": {"path", "max_deliveries", "max_remembered"},
     "log": {"format"},
+    "tracing": None,
 }
 """Keys whose change needs a restart, by section; None: all of it."""
 

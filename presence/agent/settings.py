@@ -23,6 +23,7 @@ from presence.domain.template import TemplateError, UriTemplate, parse_template
 from presence.domain.webhook import Method
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
+from presence.tracing import TracingSettings
 
 PREFIX = "PRESENCE_"
 CREDENTIAL = "presence.key"
@@ -304,6 +305,7 @@ class AgentSettings(BaseSettings):
     health: Health = Health()
     control: Control = Control()
     log: Log = Log()
+    tracing: TracingSettings = TracingSettings()
 
     def control_socket(self) -> Path:
         return control_socket(self.control.socket, self.journal.path)

@@ -25,7 +25,7 @@ from presence.domain.outcome import (
     TransportFailure,
     hint_of,
 )
-from presence.domain.retry import Hold, RetryAfter, Settle, Step
+from presence.domain.retry import Hold, RetryAfter, Settle, Step, name_of
 from presence.domain.template import TemplateError, parse_template
 from presence.logs import get_logger
 
@@ -216,22 +216,11 @@ def _line(claimed: Claimed, attempt: Attempt, step: Step, target: str) -> dict[s
         "took_ms": attempt.took,
         "repeated": attempt.repeated or None,
         "observed": attempt.observed or None,
-        "step": _name(step),
+        "step": name_of(step),
         "reason": None if isinstance(step, RetryAfter) else step.reason,
         "retry_in_ms": step.delay if isinstance(step, RetryAfter) else None,
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _name(step: Step) -> str:
-    match step:
-        case Settle(state):
-            return state
-        case RetryAfter():
-            return "retry"
-        case Hold():
-            return "held"
-    assert_never(step)
 
 
 @lru_cache(maxsize=1024)

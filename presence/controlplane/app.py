@@ -62,6 +62,7 @@ from presence.controlplane.upkeep import ensure_keys
 from presence.errors import ConfigurationError, DatabaseUnavailable
 from presence.logs import get_logger
 from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
+from presence.tracing import Spans, traced
 
 GRACE_SECONDS = 5
 AGENT_GRACE_SECONDS = 3.0
@@ -95,14 +96,14 @@ class ControlPlane:
     keeper: Keeper
 
 
-def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock) -> ControlPlane:
+def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock, spans: Spans) -> ControlPlane:
     """Wires the parts; starts nothing. Raises ConfigurationError."""
     sealer = read_keys(settings.encryption_keys_file)
     metrics = Metrics()
     database = MeasuredDatabase(database, metrics)
     bus, connections, leases = Bus(), Connections(), Leases(settings.dispatch.lease)
     presences = Presences(database, clock, connections, leases, settings.auth.key_lifetime)
-    dispatcher = Dispatcher(database, clock, bus, connections, leases, sealer, metrics)
+    dispatcher = Dispatcher(database, clock, bus, connections, leases, sealer, metrics, spans)
     sessions = Sessions(database, clock, bus, connections, leases, metrics)
     gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
     services = Services(
@@ -171,9 +172,13 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
     Raises DatabaseError (also where another process serves the database) or ConfigurationError (address in use). A
     failing part cancels the caller's body and comes out as an ExceptionGroup; the end of the right to serve is one.
     """
-    async with open_database(settings.database) as database, served(settings.database) as right:
+    async with (
+        open_database(settings.database) as database,
+        served(settings.database) as right,
+        traced(settings.tracing, "presence-control-plane") as spans,
+    ):
         with _listening(settings) as listener:
-            plane = assemble(settings, database, SystemClock())
+            plane = assemble(settings, database, SystemClock(), spans)
             await plane.secrets.check()
             await plane.sessions.recover()
             server = _Server(plane.app, plane.gateway, settings.server.trusted_proxies)

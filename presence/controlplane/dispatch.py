@@ -29,6 +29,7 @@ from presence.domain.webhook import Method, OnUnknown
 from presence.errors import DatabaseError
 from presence.logs import get_logger
 from presence.protocol.messages import Fire
+from presence.tracing import Kind, Spans
 
 POLL_SECONDS = 1.0
 STUCK_SECONDS = 30
@@ -53,7 +54,7 @@ class Dispatcher:
 
     def __init__(
         self, database: Database, clock: Clock, bus: Bus, connections: Connections, leases: Leases, sealer: Sealer,
-        metrics: Metrics,
+        metrics: Metrics, spans: Spans,
     ) -> None:  # fmt: skip
         self._database = database
         self._clock = clock
@@ -62,6 +63,7 @@ class Dispatcher:
         self._leases = leases
         self._sealer = sealer
         self._metrics = metrics
+        self._spans = spans
         self._turned_at = monotonic()
         self._last: dict[str, str] = {}
         """The host that was first at a presence's latest claim."""
@@ -211,7 +213,11 @@ class Dispatcher:
         late = [
             (
                 connection.instance_id,
-                [due.id for due in batch if not connection.fire(_fire(due, now, secrets), due.host, alone=due.suspect)],
+                [
+                    due.id
+                    for due in batch
+                    if not connection.fire(self._said(due, now, secrets), due.host, alone=due.suspect)
+                ],
             )
             for connection, batch in plan
         ]
@@ -222,8 +228,16 @@ class Dispatcher:
                     await cancellation.confirm(transaction, peer, instance_id, ids, now)
             self._bus.wake(peer.presence_id)
 
+    def _said(self, delivery: Due, now: int, secrets: Mapping[str, str]) -> Fire:
+        """The fire, at the end of the span for which the delivery was in this queue."""
+        span = self._spans.begin(
+            "delivery", Kind.PRODUCER, delivery.traceparent, since=delivery.created_at, presence__delivery=delivery.id
+        )
+        span.end()
+        return _fire(delivery, now, secrets, span.traceparent)
 
-def _fire(delivery: Due, now: int, secrets: Mapping[str, str]) -> Fire:
+
+def _fire(delivery: Due, now: int, secrets: Mapping[str, str], traceparent: str | None) -> Fire:
     return Fire(
         id=delivery.id,
         webhook_id=delivery.webhook_id,
@@ -237,4 +251,5 @@ def _fire(delivery: Due, now: int, secrets: Mapping[str, str]) -> Fire:
         on_unknown=OnUnknown(delivery.on_unknown).value,
         age=max(0, now - delivery.created_at),
         max_age=delivery.expires_at - delivery.created_at,
+        traceparent=traceparent,
     )

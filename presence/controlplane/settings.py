@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
 from presence.configuration import Section, load
+from presence.tracing import TracingSettings
 
 PREFIX = "PRESENCE_CP_"
 DEFAULT_CONFIG = Path("/etc/presence/control-plane.toml")
@@ -214,6 +215,7 @@ class ControlPlaneSettings(BaseSettings):
     limits: Limits = Limits()
     retention: Retention = Retention()
     log: Log = Log()
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def encryption_keys_file(self) -> Path:

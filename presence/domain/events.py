@@ -27,7 +27,8 @@ _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 class Happening:
     """What is said to have happened to a subject. `source` and `id` name it once: said again, it is the same.
 
-    `application_id`: where, if that is said. `occurred_at`: milliseconds since the Unix epoch.
+    `application_id`: where, if that is said. `occurred_at`: milliseconds since the Unix epoch. `traceparent`: its place
+    in a trace.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Happening:
     subject: str
     application_id: str | None = None
     occurred_at: int | None = None
+    traceparent: str | None = None
 
 
 def parse_event_type(text: str) -> EventType | None:

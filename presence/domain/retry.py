@@ -95,7 +95,19 @@ class Hold:
 
 Step = Settle | RetryAfter | Hold
 
-_DELIVERED = Settle(FinalState.SUCCEEDED, Reason.DELIVERED)
+DELIVERED = Settle(FinalState.SUCCEEDED, Reason.DELIVERED)
+
+
+def name_of(step: Step) -> str:
+    """The step in one word, for logs and traces."""
+    match step:
+        case Settle(state):
+            return state
+        case RetryAfter():
+            return "retry"
+        case Hold():
+            return "held"
+    assert_never(step)
 
 
 def is_retried(outcome: Outcome) -> bool:
@@ -119,7 +131,7 @@ def next_step(
     """
     match outcome:
         case Response(status) if 200 <= status <= 299:
-            return _DELIVERED
+            return DELIVERED
         case Refused(reason):
             return Settle(FinalState.REFUSED, reason)
         case Response(status) if not is_retried(outcome):

@@ -35,6 +35,7 @@ EXAMPLES = {
     "database.owner_url",
     "database.owner_password_file",
     "delivery.rate",
+    "tracing.url",
     *(f"targets.{key}" for key in Target.model_fields if key != "proxy_resolves"),
 }
 

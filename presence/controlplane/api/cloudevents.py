@@ -21,6 +21,7 @@ from presence.domain.events import (
     parse_event_type,
     subject_fault,
 )
+from presence.domain.trace import parse_traceparent
 
 MAX_BATCH: Final = 100
 STRUCTURED: Final = "application/cloudevents+json"
@@ -194,6 +195,8 @@ def _happening(attributes: Mapping[str, str]) -> Happening:
         subject=attributes["subject"],
         application_id=attributes.get("applicationid"),
         occurred_at=_time(attributes["time"]) if "time" in attributes else None,
+        # Of the extension Distributed Tracing. One that cannot be read is no fault of the event.
+        traceparent=parse_traceparent(attributes.get("traceparent")),
     )
 
 

@@ -34,7 +34,7 @@ _FINAL = tuple(_D(final.value) for final in FinalState)
 class NewDelivery:
     """What a delivery starts with. It is queued, unless there is a `reason` why it is held.
 
-    `host`: where its URI points, host and port.
+    `host`: where its URI points, host and port. `traceparent`: what caused it, in a trace.
     """
 
     id: str
@@ -54,6 +54,7 @@ class NewDelivery:
     expires_at: int
     reason: str | None = None
     redelivery_of: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

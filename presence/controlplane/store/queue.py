@@ -35,6 +35,7 @@ class Due:
     on_unknown: str
     created_at: int
     expires_at: int
+    traceparent: str | None
     suspect: bool
     paused: bool
     authorization: str | None = field(repr=False)

@@ -32,6 +32,7 @@ from presence.protocol.messages import (
     Stated,
     Welcome,
 )
+from presence.tracing import UNTRACED
 from tests.integration.controlplane.store.rows import EVENT, new_delivery
 
 PRESENCE = str(uuid4())
@@ -102,7 +103,7 @@ async def said(connection: Connection, ids: list[str]) -> None:
 async def dispatching(database: Database, connections: Connections) -> AsyncIterator[None]:
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         sealer = Sealer({}, Path("none"))
-        dispatcher = Dispatcher(database, SystemClock(), Bus(), connections, Leases(60), sealer, Metrics())
+        dispatcher = Dispatcher(database, SystemClock(), Bus(), connections, Leases(60), sealer, Metrics(), UNTRACED)
         running = group.create_task(dispatcher.run())
         yield
         running.cancel()

@@ -9,6 +9,7 @@ from presence.agent.http import Http
 from presence.agent.settings import AgentSettings
 from presence.agent.targets import Targets
 from presence.clock import SystemClock
+from presence.tracing import UNTRACED
 from tests.support.clock import ManualClock
 from tests.support.journal import opened
 
@@ -26,7 +27,7 @@ async def agent(directory: Path) -> AsyncIterator[Agent]:
         opened(directory, ManualClock()) as journal,
         Http(settings.egress.policy(), SystemClock(), 1000, 1024) as http,
     ):
-        yield Agent(settings, None, journal, http, Targets(settings), [])
+        yield Agent(settings, None, journal, http, Targets(settings), [], UNTRACED)
 
 
 async def test_a_stage_that_does_not_come_back_in_time_is_named(tmp_path: Path) -> None:

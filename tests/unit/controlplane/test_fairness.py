@@ -30,7 +30,7 @@ def seat(credit: int, unanswered: int = 0, in_flight: int = 0) -> Seat:
 
 def due(name: str, *, suspect: bool = False) -> Due:
     return Due(
-        name, "w", "ScanExecutionCompleted", "s", "http://x/", "x:80", "GET", None, None, "fire", 0, 1, suspect,
+        name, "w", "ScanExecutionCompleted", "s", "http://x/", "x:80", "GET", None, None, "fire", 0, 1, None, suspect,
         paused=False, authorization=None,
     )  # fmt: skip
 

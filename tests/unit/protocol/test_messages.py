@@ -148,6 +148,10 @@ LIMITS: dict[tuple[str, str], list[tuple[Any, bool]]] = {
     ("fire", "on_unknown"): [("fire", True), ("hold", True), ("Hold", False), ("", False), (None, False)],
     ("fire", "age"): MILLISECONDS,
     ("fire", "max_age"): MILLISECONDS,
+    ("fire", "traceparent"): [
+        (f"00-{'a' * 32}-{'1' * 16}-01", True), (None, True), ("", False), (f"00-{'A' * 32}-{'1' * 16}-01", False),
+        (f"00-{'a' * 32}-{'1' * 16}-01-x", False), (f"00-{'a' * 32}-{'1' * 16}-01\n", False), (1, False),
+    ],
     ("cancel", "id"): UUIDS,
     ("release", "id"): UUIDS,
     ("release", "attempts"): COUNTS,
@@ -194,7 +198,7 @@ def test_limits_are_written_down_for_every_field() -> None:
         ("report", {"log"}),
         ("held", {"log"}),
         ("paused", {"remaining"}),
-        ("fire", {"method", "body", "content_type", "authorization", "on_unknown", "age"}),
+        ("fire", {"method", "body", "content_type", "authorization", "on_unknown", "age", "traceparent"}),
     ],
 )
 def test_optional_fields(kind: str, optional: set[str]) -> None:

@@ -17,6 +17,7 @@ from presence.controlplane.store.tables.base import ID_LENGTH, inside, listed, m
 from presence.controlplane.store.tables.webhooks import MAX_HOST_LENGTH
 from presence.domain.delivery import DeliveryState
 from presence.domain.events import EventType
+from presence.domain.trace import TRACEPARENT_LENGTH
 from presence.domain.webhook import (
     MAX_BODY_LENGTH,
     MAX_CONTENT_TYPE_LENGTH,
@@ -47,7 +48,7 @@ event = Table(
 
 # What a delivery needs is copied into it: the log stays true when its webhook or presence changes or goes. Only the
 # secret of the webhook is not: it is read when the delivery is fired. `asset_group_id`: the webhook's own, which says
-# who may see the delivery. `redelivery_of`: the delivery that somebody had repeated.
+# who may see the delivery. `redelivery_of`: the delivery that somebody had repeated. `traceparent`: what caused it.
 delivery = Table(
     "delivery",
     metadata,
@@ -80,6 +81,7 @@ delivery = Table(
     Column("dispatched_at", BigInteger),
     Column("accepted_at", BigInteger),
     Column("settled_at", BigInteger),
+    Column("traceparent", ordered(TRACEPARENT_LENGTH)),
     inside("event", "event_id"),
     UniqueConstraint("organization_id", "id"),
     listed("state", DeliveryState),

@@ -184,6 +184,7 @@ def upgrade() -> None:
         sa.Column("dispatched_at", sa.BigInteger(), nullable=True),
         sa.Column("accepted_at", sa.BigInteger(), nullable=True),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.Column("traceparent", text(55), nullable=True),
         sa.CheckConstraint("method IN ('GET', 'POST', 'PUT')", name=op.f("ck_delivery_method")),
         sa.CheckConstraint("on_unknown IN ('fire', 'hold')", name=op.f("ck_delivery_on_unknown")),
         sa.CheckConstraint(
