@@ -4,7 +4,7 @@ Each part of the way is a span, whose name in the trace (its traceparent) goes o
 delivery -> fire -> journal -> attempt. Whoever makes no spans hands on what it got. Spans hold the names of hosts,
 states and ids; never a subject, a secret, or what a URI or a body holds.
 
-The library is an extra, `presence[otel]`; it is imported only here, and only if a trace is wanted.
+The library is the extra `otel`; it is imported only here, and only if a trace is wanted.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 CLOSE_SECONDS: Final = 2.0
 """What the last spans may take to leave; then they are lost, as a trace holds nobody up."""
 _MISSING = (
-    "tracing.url: traces need libraries that are not installed: pip install 'presence[otel]', or leave tracing.url out"
+    "tracing.url: traces need libraries that are not installed; install Presence with its extra 'otel'"
+    " (pip install '.[otel]'), or leave tracing.url out"
 )
 
 Value = str | int | bool

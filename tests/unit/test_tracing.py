@@ -83,7 +83,7 @@ def test_without_the_extra_a_place_for_spans_is_an_error_that_says_what_to_insta
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "tracing.url" in done.stdout
-    assert "pip install 'presence[otel]'" in done.stdout
+    assert "pip install '.[otel]'" in done.stdout
 
 
 def test_the_library_is_not_loaded_for_nothing() -> None:

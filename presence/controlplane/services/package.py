@@ -54,6 +54,9 @@ _VENV = """\
    /opt/presence/bin/pip install {package}
    ln -s /opt/presence/bin/presence /usr/local/bin/presence"""
 
+_WHEEL: Final = f"presence-{__version__}-py3-none-any.whl"
+"""What `pip wheel --no-deps .` makes of this tree."""
+
 _log = get_logger(__name__)
 
 
@@ -110,9 +113,9 @@ def _note(host: str, package: str | None) -> str:
     if package is not None and package.endswith(".deb"):
         install, units = f"   apt install ./{package}", ""
     else:
-        wanted = f"./{package}" if package else f"'presence=={__version__}'"
-        install, units = _VENV.format(package=wanted), _UNITS
-    which = "" if package else f" (version {__version__} or newer; the archive does not hold it)"
+        # Never by the name alone: what an index has under it may be somebody else's.
+        install, units = _VENV.format(package=f"./{package or _WHEEL}"), _UNITS
+    which = "" if package else f" (the archive does not hold it: put {_WHEEL} here, from whoever runs {host})"
     return _NOTE.format(version=__version__, host=host, key_file=KEY_FILE, which=which, install=install, units=units)
 
 

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from presence import __version__
 from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.errors import CloseCode
@@ -178,6 +179,7 @@ async def test_a_download_holds_what_a_host_needs_with_a_new_key(caller: Caller)
     settings = tomllib.loads(download.read(entries["agent.toml"]).decode())
     assert settings["control_plane"] == {"url": caller.url}
     note = download.read(entries["INSTALL.txt"]).decode()
+    assert f"pip install ./presence-{__version__}-py3-none-any.whl" in note
     assert caller.url in note
     assert "systemctl enable --now presence" in note
     assert key_file["Key"] not in note
