@@ -76,7 +76,8 @@ async def _pass_through_socks(proxy: LinkProxy, connected: socket.socket, host: 
         from python_socks.async_.asyncio import Proxy
     except ImportError:
         raise ConfigurationError(
-            f"{proxy.origin} names a SOCKS proxy, and python-socks is not installed; install Presence with its extra: pip install '.[socks]'"
+            f"{proxy.origin} names a SOCKS proxy, and python-socks is not installed;"
+            " install Presence with its extra 'socks' (pip install '.[socks]')"
         ) from None
     user, _, password = (proxy.credentials or "").partition(":")
     dialled: Any = _Dialled(connected)
