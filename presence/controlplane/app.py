@@ -9,8 +9,9 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -54,6 +55,7 @@ from presence.controlplane.services.watch import Watch
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
+from presence.controlplane.settings import Server as ServerSettings
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.lock import served
 from presence.controlplane.store.measured import MeasuredDatabase
@@ -177,18 +179,19 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
         served(settings.database) as right,
         traced(settings.tracing, "presence-control-plane") as spans,
     ):
+        _check_certificate(settings.server)
         with _listening(settings) as listener:
             plane = assemble(settings, database, SystemClock(), spans)
             await plane.secrets.check()
             await plane.sessions.recover()
-            server = _Server(plane.app, plane.gateway, settings.server.trusted_proxies)
+            server = _Server(plane.app, plane.gateway, settings.server)
             async with asyncio.TaskGroup() as group:
                 dispatching = group.create_task(plane.dispatcher.run(), name="dispatch")
                 keeping = group.create_task(plane.keeper.run(), name="retention")
                 watching = group.create_task(right.lost(), name="right to serve")
                 running = group.create_task(server.serve([listener]), name="http")
                 await server.up.wait()
-                url = _url(settings.server.host, listener)
+                url = _url(settings.server, listener)
                 _log.info("listening", url=url)
                 try:
                     yield url
@@ -263,7 +266,7 @@ _FALSE_ALARM = _FalseAlarm()
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, which tells agents before it cuts them off."""
 
-    def __init__(self, app: FastAPI, gateway: Gateway, trusted_proxies: Sequence[str]) -> None:
+    def __init__(self, app: FastAPI, gateway: Gateway, settings: ServerSettings) -> None:
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -277,8 +280,10 @@ class _Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(trusted_proxies),
-            forwarded_allow_ips=list(trusted_proxies),
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
         )
         super().__init__(config)
         logging.getLogger("uvicorn.error").addFilter(_FALSE_ALARM)
@@ -338,9 +343,25 @@ def _listening(settings: ControlPlaneSettings) -> Iterator[socket.socket]:
         yield listener
 
 
-def _url(host: str, listener: socket.socket) -> str:
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{listener.getsockname()[1]}"
+def _check_certificate(settings: ServerSettings) -> None:
+    """Raises ConfigurationError where the server could not show its certificate."""
+    if settings.tls_certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | PermissionError)
+        reason = error.strerror if missing else "they are no certificate with its key"
+        raise ConfigurationError(
+            f"server.tls_certificate, server.tls_key: {settings.tls_certificate}, {settings.tls_key}: {reason};"
+            " name a PEM file with the certificate and its chain, and one with its key, which has no password"
+        ) from None
+
+
+def _url(settings: ServerSettings, listener: socket.socket) -> str:
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+    scheme = "http" if settings.tls_certificate is None else "https"
+    return f"{scheme}://{name}:{listener.getsockname()[1]}"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

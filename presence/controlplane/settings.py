@@ -79,7 +79,7 @@ class Server(Section):
     """Where it listens. Port 0: any free one. `public_url`: how agents reach it, written into key files.
 
     `trusted_proxies`: addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed. `metrics`: who
-    may read /metrics.
+    may read /metrics. `tls_certificate`, `tls_key`: PEM files, the first with its chain; both or none.
 
     `agent_package`: the agent's package that a presence's download holds.
     """
@@ -93,7 +93,15 @@ class Server(Section):
         (), examples=[["127.0.0.1", "10.0.0.0/8"]]
     )
     metrics: Literal["loopback", "everybody", "nobody"] = Field("loopback", examples=["loopback"])
+    tls_certificate: Path | None = Field(None, examples=["/etc/presence/tls.pem"])
+    tls_key: Path | None = Field(None, examples=["/etc/presence/tls.key"])
     agent_package: Path | None = Field(None, examples=["/usr/share/presence/presence_0.1.0_amd64.deb"])
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "Server":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together; set both, or none")
+        return self
 
 
 class Store(Section):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,13 +93,17 @@ class Cloud:
 
 
 @asynccontextmanager
-async def control_plane(directory: Path, **settings: str) -> AsyncIterator[Cloud]:
-    """A control plane with an organization, a presence and its key; the API's client is logged in."""
+async def control_plane(
+    directory: Path, *, authorities: ssl.SSLContext | None = None, **settings: str
+) -> AsyncIterator[Cloud]:
+    """A control plane with an organization, a presence and its key; the API's client, which believes these
+    authorities, is logged in.
+    """
     database = f"sqlite:///{directory / 'control-plane.db'}"
     env = {"PRESENCE_CP_SERVER__PORT": "0", "PRESENCE_CP_DATABASE__URL": database, **settings}
     credentials = json.loads(await output("control-plane", "init", "--organization", "Test", "--json", env=env))
     program = Program("control-plane", "serve", env=env)
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=authorities or True)) as http:
         await program.__aenter__()
         cloud = None
         try:

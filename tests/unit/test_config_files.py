@@ -29,6 +29,8 @@ EXAMPLES = {
     "control.socket",
     "server.public_url",
     "server.agent_package",
+    "server.tls_certificate",
+    "server.tls_key",
     "auth.encryption_keys_file",
     "database.url",
     "database.password_file",
