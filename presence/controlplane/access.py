@@ -4,7 +4,7 @@ What a principal may not see does not exist for it; what it may see but not chan
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -57,7 +57,8 @@ PREDEFINED_ROLES: Final[Mapping[str, frozenset[Capability]]] = {
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated user, as it stands at this moment. Every query that a request causes is bounded by
-    `organization_id`. `asset_group_ids`: those it is a member of, which count only without `AllAssetGroups`."""
+    `organization_id`. `asset_group_ids`: those it is a member of, which count only without `AllAssetGroups`.
+    `token_hash`: of the bearer token that it came with; empty for somebody who did not come."""
 
     user_id: str
     user_name: str
@@ -65,6 +66,7 @@ class Principal:
     role_id: str
     capabilities: frozenset[Capability]
     asset_group_ids: frozenset[str]
+    token_hash: str = field(default="", repr=False)
 
     @property
     def enters_all_groups(self) -> bool:

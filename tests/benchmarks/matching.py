@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable
 from uuid import uuid4
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from presence.clock import SystemClock
-from presence.controlplane.access import EVERY_ORGANIZATION, Capability, Principal
+from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
 from presence.controlplane.services.events import Events
 from presence.controlplane.settings import Store
-from presence.controlplane.store import accounts
+from presence.controlplane.store import accounts, users
+from presence.controlplane.store.accounts import ApiKey
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.matching import MATCHING, asked, matching
 from presence.controlplane.store.migrations import migrate
+from presence.controlplane.store.users import NewUser
 from presence.domain.events import EventType, Happening
 from presence.domain.scope import Place
 from presence.logs import configure
@@ -49,13 +53,15 @@ async def _on(kind: str, store: Store, analyse: Callable[[], object]) -> dict[st
     await asyncio.to_thread(migrate, store)
     async with open_database(store) as database:
         shops: dict[str, Place] = {}
+        producers: dict[str, Principal] = {}
         async with database.write(EVERY_ORGANIZATION) as transaction:
             for name, count in WEBHOOKS.items():
-                await accounts.add_organization(transaction, name, name, 0)
+                roles = await accounts.add_organization(transaction, name, name, 0)
+                producers[name] = await _producer(transaction, name, roles[ADMINISTRATOR])
                 shops[name] = await add_large_organization(transaction, name, count, APPLICATIONS)
         analyse()
         await _show(kind, database, shops["many"])
-        accepting = await _times(database, shops)
+        accepting = await _times(database, shops, producers)
         finding = await _query_times(database, shops)
     figures = {f"{kind}_ratio": accepting["many"] / accepting["few"]}
     figures |= {f"{kind}_{name}_ms": milliseconds for name, milliseconds in accepting.items()}
@@ -63,14 +69,14 @@ async def _on(kind: str, store: Store, analyse: Callable[[], object]) -> dict[st
     return figures | {f"{kind}_query_{name}_ms": milliseconds for name, milliseconds in finding.items()}
 
 
-async def _times(database: Database, shops: dict[str, Place]) -> dict[str, float]:
+async def _times(database: Database, shops: dict[str, Place], producers: dict[str, Principal]) -> dict[str, float]:
     """Median milliseconds for an event until its deliveries are on disk."""
     events, times = Events(database, SystemClock(), Bus(), Metrics()), {name: list[float]() for name in shops}
     for _ in range(EVENTS):
         for name, shop in shops.items():
             happening = Happening("/benchmark", str(uuid4()), SCAN, "x", application_id=shop.application_id)
             start = time.perf_counter()
-            (accepted,) = await events.accept(_producer(name), [happening])
+            (accepted,) = await events.accept(producers[name], [happening])
             times[name].append(1000 * (time.perf_counter() - start))
             assert len(accepted.deliveries) == FIRING
     return {name: statistics.median(taken[WARM_UP:]) for name, taken in times.items()}
@@ -93,5 +99,9 @@ async def _show(kind: str, database: Database, shop: Place) -> None:
         print(f"{kind}:\n{await plan(transaction, MATCHING[kind], asked('many', SCAN, shop))}\n")
 
 
-def _producer(organization_id: str) -> Principal:
-    return Principal("u", "u", organization_id, "r", frozenset(Capability), frozenset())
+async def _producer(transaction: AsyncConnection, organization_id: str, role_id: str) -> Principal:
+    """A user who is logged in."""
+    id_ = token_hash = f"of {organization_id}"
+    await users.add(transaction, organization_id, [NewUser(id_, "u", None, role_id, None)], 0)
+    await accounts.add_token(transaction, ApiKey(id_, organization_id, ""), token_hash, 0, 0)
+    return Principal(id_, "u", organization_id, role_id, frozenset(Capability), frozenset(), token_hash)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from starlette.responses import Response
 
 from presence.controlplane.access import Capability
-from presence.controlplane.api.auth import Attempting, Authenticated, BearerToken, Using
+from presence.controlplane.api.auth import Attempting, Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output, Timestamp, timestamp
 from presence.controlplane.services.accounts import Tenant
@@ -112,9 +112,9 @@ async def log_in(services: Using, body: ApiKey) -> AccessTokenData:
 
 
 @router.get("/Logout", responses=ERRORS, response_class=Response)
-async def log_out(services: Using, principal: Authenticated, token: BearerToken) -> Response:
+async def log_out(services: Using, principal: Authenticated) -> Response:
     """Revokes the token at once; the answer has no body."""
-    await services.accounts.log_out(principal, token)
+    await services.accounts.log_out(principal)
     return Response()
 
 
@@ -131,9 +131,9 @@ async def tenant_info(services: Using, principal: Authenticated) -> TenantInfo:
 
 
 @router.post("/ApiKey", status_code=201, responses=ERRORS)
-async def new_api_key(services: Using, principal: Authenticated, token: BearerToken) -> ApiKeyInfo:
+async def new_api_key(services: Using, principal: Authenticated) -> ApiKeyInfo:
     """A new API key for whoever asks. The old key is void at once, and all tokens but this one are revoked."""
-    key = await services.accounts.replace_key(principal, token)
+    key = await services.accounts.replace_key(principal)
     return ApiKeyInfo(key_id=key.key_id, key_secret=key.key_secret, created_at=timestamp(key.created_at))
 
 

@@ -79,10 +79,6 @@ def _bearer_token(request: Request) -> str:
     return token.strip()
 
 
-async def _token(request: Request, _: _Credentials = None) -> str:
-    return _bearer_token(request)
-
-
 async def _identify(request: Request, count: Callable[[Limiter, Principal], None]) -> Principal:
     """Who asks; once for a request. Counts the request for the user or, where that is nobody, for the address."""
     known: Principal | None = getattr(request.state, "principal", None)
@@ -97,6 +93,13 @@ async def _identify(request: Request, count: Callable[[Limiter, Principal], None
     count(services.limiter, principal)
     request.state.principal = principal
     return principal
+
+
+async def identify_again(request: Request) -> None:
+    """Whoever has asked, as it stands now; not counted. Raises Refusal USER_NOT_AUTHORIZED, TOKEN_EXPIRED."""
+    if getattr(request.state, "principal", None) is not None:
+        services: Services = request.app.state.services
+        request.state.principal = await services.accounts.authenticate(_bearer_token(request))
 
 
 async def authenticated(request: Request, _: _Credentials = None) -> Principal:
@@ -120,7 +123,6 @@ async def attempting(request: Request) -> None:
 GATES: Final = frozenset({authenticated, producing, attempting})
 """What a route asks before it reads a body."""
 
-BearerToken = Annotated[str, Depends(_token)]
 Authenticated = Annotated[Principal, Depends(authenticated)]
 Producing = Annotated[Principal, Depends(producing)]
 Attempting: Final = Depends(attempting)

@@ -1,19 +1,22 @@
 """Request bodies: JSON as RFC 8259 has it, and nothing that a database or a log could stumble over."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from presence.controlplane.api.auth import GATES
+from presence.controlplane.api.auth import GATES, identify_again
 from presence.controlplane.services.refusal import Key, Refusal
 
 MAX_DEPTH = 32
 """More than any body of ours needs; Python's own limit is near 1,000."""
+BODY_SECONDS = 30.0
+"""For a body to arrive, once it is known who sends it."""
 
 
 def parse(text: str) -> object:
@@ -75,24 +78,40 @@ def _is_json(content_type: str) -> bool:
 
 
 class StrictRoute(APIRoute):
-    """A route that asks who it is before it reads a body, and whose JSON body, if it takes one, is parsed by `parse`;
-    what that refuses is a 400."""
+    """A route that asks who it is before it reads a body, and again when the body is there: whoever sends it may have
+    lost its rights meanwhile. A JSON body, if it takes one, is parsed by `parse`; what that refuses is a 400."""
 
     def get_route_handler(self) -> Any:
         handler = super().get_route_handler()
-        takes_body = self.body_field is not None
+        takes_json = self.body_field is not None
+        takes_body = takes_json or "requestBody" in (self.openapi_extra or {})
         gates = [call for call in _calls(self.dependant) if call in GATES]
 
         async def strict(request: Request) -> Response:
+            request = _StrictRequest(request.scope, request.receive)
             for gate in gates:
                 await gate(request)
-            if takes_body and not _is_json(request.headers.get("content-type", "")):
+            if takes_json and not _is_json(request.headers.get("content-type", "")):
                 raise Refusal(
                     Key.INVALID_INPUT, "send the body as JSON, with the header Content-Type: application/json"
                 )
-            return await handler(_StrictRequest(request.scope, request.receive))
+            if takes_body:
+                await _arrival(request)
+                await identify_again(request)
+            return await handler(request)
 
         return strict
+
+
+async def _arrival(request: Request) -> None:
+    """Waits until the request has its whole body. Raises Refusal INVALID_INPUT where that takes too long."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            await request.body()
+    except TimeoutError:
+        raise Refusal(Key.INVALID_INPUT, f"send the whole body within {BODY_SECONDS:g} seconds") from None
+    except ClientDisconnect:
+        raise Refusal(Key.INVALID_INPUT, "the connection ended before the body did") from None
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

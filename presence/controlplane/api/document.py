@@ -25,7 +25,8 @@ Lists are `{Items, Count}`, with `Count` where `$count=true` asks for it. In `$f
 ASCII letters, with a field on the left and a literal of its kind on the right: 'text', a bare GUID, an integer, true,
 false, or a date-time. Texts are compared with their case. Everything else is an `ODATA_QUERY_ERROR`.
 
-Requests are limited, by default to 500 a minute for a user: 429 has `Retry-After`.
+Requests are limited, by default to 500 a minute for a user: 429 has `Retry-After`. A body arrives within 30 seconds, or
+the answer is a 400. A request is done with the rights that its user has when it is done.
 """
 
 _ERRORS: Final[dict[str, tuple[Key, str, list[str]]]] = {

@@ -6,13 +6,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Producing, Using
+from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Output
-from presence.controlplane.services.events import Acceptance, require_producer
+from presence.controlplane.services.acting import require
+from presence.controlplane.services.events import Acceptance
 from presence.domain.events import EventType
 
-router = APIRouter(prefix="/Events", tags=["Events"])
+router = APIRouter(prefix="/Events", tags=["Events"], route_class=StrictRoute)
 
 
 class EventModel(Output):
@@ -83,7 +86,7 @@ async def accept_events(services: Using, principal: Producing, request: Request)
     `applicationid`, the application is the one that the subject is, or is an execution of; where there is none, only
     Global webhooks of the organization fire. A batch is answered with a list, in its order.
     """
-    require_producer(principal)
+    require(principal, Capability.PUBLISH_EVENTS)
     message = read(request.headers.items(), await request.body())
     services.limiter.more_events(principal, len(message.happenings) - 1)
     accepted = await services.events.accept(principal, message.happenings)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from presence.clock import Clock
-from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Capability, Principal
+from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Principal
+from presence.controlplane.services.acting import changing_rights, writing
 from presence.controlplane.services.failures import Failures
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.secret import fingerprint, matches, new_secret
@@ -63,24 +62,6 @@ class Tenant:
     token_lifetime: int
 
 
-async def acting(transaction: AsyncConnection, principal: Principal) -> Principal:
-    """The principal with the rights that it has inside this transaction, which until its end is the only one of the
-    organization that changes rights. Raises Refusal USER_NOT_AUTHORIZED where the user was deleted meanwhile."""
-    await accounts.await_turn(transaction, principal.organization_id)
-    found = await accounts.find_principal(transaction, principal.organization_id, principal.user_id)
-    if found is None:
-        raise Refusal(Key.USER_NOT_AUTHORIZED, "the user does not exist any more")
-    return found
-
-
-async def acting_with(transaction: AsyncConnection, principal: Principal, capability: Capability) -> Principal:
-    """`acting`, and it has the capability. Raises Refusal MISSING_CAPABILITIES."""
-    found = await acting(transaction, principal)
-    if not found.has(capability):
-        raise Refusal.missing(capability)
-    return found
-
-
 class Accounts:
     """`token_lifetime` in seconds."""
 
@@ -135,10 +116,10 @@ class Accounts:
             raise Refusal(Key.TOKEN_EXPIRED, "the bearer token has expired; log in again with ApiKeyLogin")
         return principal
 
-    async def log_out(self, principal: Principal, token: str) -> None:
-        """Revokes the token at once."""
-        async with self._database.write(principal.organization_id) as transaction:
-            await accounts.revoke_token(transaction, principal.organization_id, fingerprint(token))
+    async def log_out(self, principal: Principal) -> None:
+        """Revokes the principal's token at once."""
+        async with writing(self._database, principal) as (transaction, principal):
+            await accounts.revoke_token(transaction, principal.organization_id, principal.token_hash)
 
     async def tenant(self, principal: Principal) -> Tenant:
         """The principal's organization, and itself."""
@@ -149,16 +130,15 @@ class Accounts:
             raise Refusal(Key.USER_NOT_AUTHORIZED, "the user does not exist any more")
         return Tenant(principal.organization_id, name, user, self._token_lifetime)
 
-    async def replace_key(self, principal: Principal, token: str) -> NewKey:
-        """The principal's new API key. The old one is void at once, and so are all of the user's tokens but the one
-        that this is asked with: whoever got hold of the old key is out."""
+    async def replace_key(self, principal: Principal) -> NewKey:
+        """The principal's new API key. The old one is void at once, and so are all of the user's tokens but the
+        principal's: whoever got hold of the old key is out."""
         now, secret, key_id = self._clock.wall(), new_secret(), str(uuid4())
         organization_id, user_id = principal.organization_id, principal.user_id
-        async with self._database.write(organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             # The key first: a log-in with the old one that is under way ends before its token is looked for.
             await accounts.add_api_key(transaction, organization_id, user_id, key_id, fingerprint(secret), now)
-            await accounts.revoke_other_tokens(transaction, organization_id, user_id, fingerprint(token))
+            await accounts.revoke_other_tokens(transaction, organization_id, user_id, me.token_hash)
             await audits.record(transaction, me, now, Activity.NEW_KEY, Entity.USER, user_id, after={"KeyId": key_id})
         _log.info("API key replaced", user=user_id)
         return NewKey(key_id, secret, now)

@@ -14,6 +14,7 @@ from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
 from presence.controlplane.odata import ListQuery
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.events import APPLICATIONS, Taken, announce, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import applications
@@ -55,7 +56,6 @@ class Applications:
 
     async def create(self, principal: Principal, name: str, asset_group_id: str, given: Given) -> Application:
         """Raises Refusal MISSING_CAPABILITIES, ASSETGROUP_NO_ACCESS, APPLICATION_NAME_EXISTS."""
-        _require(principal)
         now, application_id = self._clock.wall(), str(uuid4())
         values = given.own() | {
             "id": application_id,
@@ -68,7 +68,8 @@ class Applications:
             "grouped_by": principal.user_name,
             "grouped_at": now,
         }
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
+            require(principal, Capability.MANAGE_APPLICATIONS)
             await _require_group(transaction, principal, asset_group_id)
             if not await applications.add(transaction, principal.organization_id, values):
                 raise _name_exists()
@@ -88,7 +89,7 @@ class Applications:
         """
         now = self._clock.wall()
         taken: list[Taken] = []
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             before = await _require_application(transaction, principal, application_id)
             if given.asset_group_id is not None and given.asset_group_id != before.asset_group_id:
                 await _move(transaction, principal, now, before, given.asset_group_id)
@@ -106,7 +107,7 @@ class Applications:
         """With its scans and associations; events and deliveries stay. Raises Refusal APPLICATION_NO_ACCESS,
         MISSING_CAPABILITIES."""
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             gone = await _require_application(transaction, principal, application_id)
             released = await applications.associated(transaction, principal.organization_id, application_id)
             await applications.remove(transaction, principal.organization_id, application_id)
@@ -190,7 +191,7 @@ async def _require_application(transaction: AsyncConnection, principal: Principa
     found = await applications.find(transaction, principal, application_id, locked=True)
     if found is None:
         raise Refusal(Key.APPLICATION_NO_ACCESS, "there is no such application")
-    _require(principal)
+    require(principal, Capability.MANAGE_APPLICATIONS)
     return found
 
 
@@ -198,11 +199,6 @@ async def _require_group(transaction: AsyncConnection, principal: Principal, ass
     """Raises Refusal ASSETGROUP_NO_ACCESS; otherwise nobody deletes the group until the transaction ends."""
     if not await applications.has_group(transaction, principal, asset_group_id):
         raise Refusal(Key.ASSETGROUP_NO_ACCESS, "{0}: there is no such asset group", "AssetGroupId")
-
-
-def _require(principal: Principal) -> None:
-    if not principal.has(Capability.MANAGE_APPLICATIONS):
-        raise Refusal.missing(Capability.MANAGE_APPLICATIONS)
 
 
 def _name_exists() -> Refusal:

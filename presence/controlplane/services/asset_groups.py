@@ -9,7 +9,7 @@ from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.connections import Connections
 from presence.controlplane.odata import ListQuery
-from presence.controlplane.services.accounts import acting, acting_with
+from presence.controlplane.services.acting import changing_rights, require
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.webhooks import delete_webhook, tell_to_cancel
 from presence.controlplane.store import applications, asset_groups, audits, users
@@ -55,8 +55,8 @@ class AssetGroups:
         Raises Refusal MISSING_CAPABILITIES or ASSETGROUP_NAME_EXISTS.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting_with(transaction, principal, Capability.MANAGE_ASSET_GROUPS)
+        async with changing_rights(self._database, principal) as (transaction, me):
+            require(me, Capability.MANAGE_ASSET_GROUPS)
             nothing = AssetGroup(str(uuid4()), "", None, None, False, me.user_name, now)
             made = draft.applied(nothing)
             await _require_free(transaction, me, made.name)
@@ -72,8 +72,7 @@ class AssetGroups:
         """Raises Refusal ASSETGROUP_NO_ACCESS, MISSING_CAPABILITIES, ASSETGROUP_NAME_EXISTS, and
         ASSETGROUP_CHANGE_DEFAULT for a new name of the Default group."""
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             before = await _changeable(transaction, me, asset_group_id)
             after = draft.applied(before)
             if after.name != before.name:
@@ -100,8 +99,7 @@ class AssetGroups:
         Raises Refusal ASSETGROUP_NO_ACCESS, MISSING_CAPABILITIES, ASSETGROUP_CHANGE_DEFAULT, ASSETGROUP_ASSOCIATION.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             await asset_groups.close(transaction, me.organization_id, asset_group_id)
             group = await _changeable(transaction, me, asset_group_id)
             if group.is_default:
@@ -129,8 +127,7 @@ class AssetGroups:
         groups and applications, INVALID_INPUT where both are one.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             for asset_group_id in (source_id, target_id):
                 await _changeable(transaction, me, asset_group_id)
             if source_id == target_id:
@@ -146,13 +143,8 @@ async def _changeable(transaction: AsyncConnection, me: Principal, asset_group_i
     found = await asset_groups.find(transaction, me, asset_group_id)
     if found is None:
         raise Refusal(Key.ASSETGROUP_NO_ACCESS, "there is no such asset group")
-    _require(me, Capability.MANAGE_ASSET_GROUPS)
+    require(me, Capability.MANAGE_ASSET_GROUPS)
     return found
-
-
-def _require(me: Principal, capability: Capability) -> None:
-    if not me.has(capability):
-        raise Refusal.missing(capability)
 
 
 async def _require_free(transaction: AsyncConnection, me: Principal, name: str) -> None:
@@ -196,7 +188,7 @@ async def _move_applications(
     transaction: AsyncConnection, me: Principal, source_id: str, target_id: str, now: int
 ) -> int:
     """Moves the applications of a group, and removes the associations that the new one does not allow."""
-    _require(me, Capability.MANAGE_APPLICATIONS)
+    require(me, Capability.MANAGE_APPLICATIONS)
     organization_id = me.organization_id
     moved = await asset_groups.move_applications(transaction, organization_id, source_id, target_id, me.user_name, now)
     lost = await applications.dissociate(transaction, organization_id, target_id)

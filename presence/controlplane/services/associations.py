@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Principal
 from presence.controlplane.odata import ListQuery
+from presence.controlplane.services.acting import writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.webhooks import find_to_change
 from presence.controlplane.store import associations, audits, webhooks
@@ -37,7 +38,7 @@ class Associations:
         a Global webhook.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             concerned = await find_to_change(transaction, principal, webhook_id)
             await _require_allowed(transaction, principal, concerned, added)
             if await associations.exists(transaction, principal.organization_id, webhook_id, added):
@@ -50,7 +51,7 @@ class Associations:
         """Raises Refusal as `find_to_change` does, and INVALID_SCOPE where there is no such association or the
         principal may not enter the scope."""
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             concerned = await find_to_change(transaction, principal, webhook_id)
             group = await associations.group_of_scope(transaction, principal, removed)
             if group is None or not await associations.remove(

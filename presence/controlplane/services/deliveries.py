@@ -14,6 +14,7 @@ from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.connections import Connections
 from presence.controlplane.odata import ListQuery
+from presence.controlplane.services.acting import writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import cancellation, deliveries, delivery_log, holds, webhook_actions
 from presence.controlplane.store.audits import Activity, Entity, record
@@ -62,7 +63,7 @@ class Deliveries:
         Refusal RESOURCE_NOT_FOUND, MISSING_CAPABILITIES, DELIVERY_NOT_HELD or DELIVERY_WEBHOOK_PAUSED.
         """
         organization_id, now = principal.organization_id, self._clock.wall()
-        async with self._database.write(organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             held = await _changeable(transaction, principal, delivery_id)
             _require_undecided(held)
             is_heard = held.instance_id is not None and self._connections.hears(
@@ -86,7 +87,7 @@ class Deliveries:
         DELIVERY_FINISHED.
         """
         organization_id, now = principal.organization_id, self._clock.wall()
-        async with self._database.write(organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             found = await _changeable(transaction, principal, delivery_id)
             if found.state in _FINAL:
                 raise Refusal(Key.DELIVERY_FINISHED, "the delivery has ended: it is {0}", found.state)
@@ -106,7 +107,7 @@ class Deliveries:
         DELIVERY_NOT_FINISHED or DELIVERY_WEBHOOK_DELETED.
         """
         organization_id, now = principal.organization_id, self._clock.wall()
-        async with self._database.write(organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             found = await _changeable(transaction, principal, delivery_id)
             if found.state not in _FINAL:
                 raise Refusal(

@@ -16,9 +16,10 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
-from presence.controlplane.access import EVERY_ORGANIZATION, Principal
+from presence.controlplane.access import EVERY_ORGANIZATION, Capability, Principal
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.refusal import Key, Refusal
-from presence.controlplane.services.rotations import Rotations, require_keys_manager, require_presence
+from presence.controlplane.services.rotations import Rotations, require_presence
 from presence.controlplane.services.secret import fingerprint, matches, new_secret
 from presence.controlplane.store import audits, enrollments, presences
 from presence.controlplane.store.audits import Activity, Change, Entity
@@ -63,9 +64,9 @@ class Enrollments:
         """A token for one agent; others stay valid. Raises Refusal INVALID_PRESENCE or MISSING_CAPABILITIES."""
         now = self._clock.wall()
         token = EnrollmentToken(f"pe_{new_secret()}", now + TOKEN_LIFETIME)
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             await require_presence(transaction, principal, presence_id)
-            require_keys_manager(principal)
+            require(principal, Capability.MANAGE_PRESENCE_KEYS)
             await enrollments.add(
                 transaction, principal.organization_id, presence_id, fingerprint(token.text), now, token.expires_at
             )

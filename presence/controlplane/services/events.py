@@ -14,6 +14,7 @@ from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import applications, deliveries, events
 from presence.controlplane.store.deliveries import NewDelivery
@@ -66,13 +67,13 @@ class Events:
         that is said or, unsaid, the one that the subject is or is an execution of. Raises Refusal MISSING_CAPABILITIES,
         INVALID_INPUT for a source that is ours, and APPLICATION_NO_ACCESS for an application that does not exist.
         """
-        require_producer(principal)
         if any(happening.source.startswith((APPLICATIONS, EXECUTIONS)) for happening in happenings):
             raise Refusal(Key.INVALID_INPUT, "{0}: that is the control plane's own; name the producer", "source")
         now = self._clock.wall()
         answers: dict[int, Acceptance] = {}
         new: dict[tuple[str, str], Taken] = {}
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
+            require(principal, Capability.PUBLISH_EVENTS)
             # In one order, so that two batches with the same events never wait for each other.
             for number, happening in sorted(enumerate(happenings), key=lambda item: (item[1].source, item[1].id)):
                 name = (happening.source, happening.id)
@@ -101,12 +102,6 @@ async def _take(
     known = await _known(transaction, principal, happening)
     assert known is not None, "it was there a moment ago"
     return known
-
-
-def require_producer(principal: Principal) -> None:
-    """Raises Refusal MISSING_CAPABILITIES for one that may not publish events."""
-    if not principal.has(Capability.PUBLISH_EVENTS):
-        raise Refusal.missing(Capability.PUBLISH_EVENTS)
 
 
 async def take(

@@ -11,6 +11,7 @@ from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.events import EXECUTIONS, Taken, announce, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import executions, scans
@@ -54,12 +55,11 @@ class Executions:
     async def start(self, principal: Principal, scan_id: str) -> Execution:
         """A new execution, in the queue. Raises Refusal SCAN_NO_ACCESS or MISSING_CAPABILITIES."""
         now, execution_id = self._clock.wall(), str(uuid4())
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             scan = await scans.find(transaction, principal, scan_id, locked=True)
             if scan is None:
                 raise _no_scan()
-            if not principal.has(Capability.MANAGE_SCANS):
-                raise Refusal.missing(Capability.MANAGE_SCANS)
+            require(principal, Capability.MANAGE_SCANS)
             await executions.add(transaction, principal, scan_id, execution_id, BEGINNING, now)
             await record(
                 transaction, principal, now, Activity.CREATE, Entity.EXECUTION, execution_id,
@@ -74,10 +74,9 @@ class Executions:
         """
         now = self._clock.wall()
         taken: list[Taken] = []
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             before = await _require(transaction, principal, execution_id, locked=True)
-            if not principal.has(Capability.UPDATE_SCAN_EXECUTIONS):
-                raise Refusal.missing(Capability.UPDATE_SCAN_EXECUTIONS)
+            require(principal, Capability.UPDATE_SCAN_EXECUTIONS)
             standing = advanced(before.standing, said.report)
             if standing is None:
                 raise Refusal(

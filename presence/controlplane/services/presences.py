@@ -17,8 +17,9 @@ from presence.controlplane.connections import Connections, Pause
 from presence.controlplane.leases import Leases
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.runs import is_fresh
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.refusal import Key, Refusal
-from presence.controlplane.services.rotations import Rotations, make_key, require_keys_manager, require_presence
+from presence.controlplane.services.rotations import Rotations, make_key, require_presence
 from presence.controlplane.services.secret import fingerprint, matches
 from presence.controlplane.store import audits, cancellation, presences, webhooks
 from presence.controlplane.store.audits import Activity, Entity
@@ -58,10 +59,10 @@ class Presences:
 
     async def create(self, principal: Principal, name: str) -> Presence:
         """A presence without a key. Raises Refusal MISSING_CAPABILITIES, or PRESENCE_NAME_EXISTS."""
-        _require_manager(principal)
         presence_id, now = str(uuid4()), self._clock.wall()
         with _unique_names():
-            async with self._database.write(principal.organization_id) as transaction:
+            async with writing(self._database, principal) as (transaction, principal):
+                require(principal, Capability.MANAGE_PRESENCES)
                 await presences.add(transaction, principal.organization_id, presence_id, name, now)
                 await audits.record(
                     transaction, principal, now, Activity.CREATE, Entity.PRESENCE, presence_id,
@@ -80,7 +81,7 @@ class Presences:
         """Raises Refusal INVALID_PRESENCE, MISSING_CAPABILITIES or PRESENCE_NAME_EXISTS."""
         now = self._clock.wall()
         with _unique_names():
-            async with self._database.write(principal.organization_id) as transaction:
+            async with writing(self._database, principal) as (transaction, principal):
                 known = await _name_to_change(transaction, principal, presence_id)
                 if name == known:
                     return
@@ -98,7 +99,7 @@ class Presences:
         """
         now = self._clock.wall()
         async with self.rotations.alone():
-            async with self._database.write(principal.organization_id) as transaction:
+            async with writing(self._database, principal) as (transaction, principal):
                 name = await _name_to_change(transaction, principal, presence_id)
                 await _require_unused(transaction, principal, presence_id)
                 await presences.remove(transaction, principal.organization_id, presence_id)
@@ -138,7 +139,7 @@ class Presences:
             found = await presences.find(transaction, principal.organization_id, [presence_id])
         if not found:
             raise Refusal(Key.INVALID_PRESENCE, "there is no such presence")
-        require_keys_manager(principal)
+        require(principal, Capability.MANAGE_PRESENCE_KEYS)
 
     async def new_key(self, principal: Principal, presence_id: str) -> PresenceKey:
         """Replaces the key: every old one is void at once, and sessions that it opened are ended.
@@ -150,9 +151,9 @@ class Presences:
         key = PresenceKey(text, now + self.key_lifetime)
         organization_id = principal.organization_id
         async with self.rotations.alone():
-            async with self._database.write(organization_id) as transaction:
+            async with writing(self._database, principal) as (transaction, principal):
                 await require_presence(transaction, principal, presence_id)
-                require_keys_manager(principal)
+                require(principal, Capability.MANAGE_PRESENCE_KEYS)
                 await presences.retire_keys(transaction, organization_id, presence_id, kept=())
                 await presences.add_key(
                     transaction, organization_id, presence_id, key_id, fingerprint(key.text), now, key.expires_at
@@ -183,13 +184,8 @@ async def _name_to_change(transaction: AsyncConnection, principal: Principal, pr
     name = await presences.name_to_change(transaction, principal.organization_id, presence_id)
     if name is None:
         raise Refusal(Key.INVALID_PRESENCE, "there is no such presence")
-    _require_manager(principal)
+    require(principal, Capability.MANAGE_PRESENCES)
     return name
-
-
-def _require_manager(principal: Principal) -> None:
-    if not principal.has(Capability.MANAGE_PRESENCES):
-        raise Refusal.missing(Capability.MANAGE_PRESENCES)
 
 
 async def _require_unused(transaction: AsyncConnection, principal: Principal, presence_id: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import EVERY_ORGANIZATION, Capability, Principal
+from presence.controlplane.services.acting import require
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import reach
 from presence.controlplane.store.engine import Database
@@ -67,8 +68,7 @@ class EffectiveAccess:
     async def to_host(self, principal: Principal, host: str) -> list[Access]:
         """In the principal's organization. Raises Refusal MISSING_CAPABILITIES, or INVALID_INPUT for no host."""
         for needed in (Capability.ALL_ASSET_GROUPS, Capability.VIEW_AUDITS):
-            if not principal.has(needed):
-                raise Refusal.missing(needed)
+            require(principal, needed)
         try:
             name, port = parse_target(host)
         except ValueError:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import PREDEFINED_ROLES, Capability, Principal
 from presence.controlplane.odata import ListQuery
-from presence.controlplane.services.accounts import acting, acting_with
+from presence.controlplane.services.acting import changing_rights, require
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import audits, roles
 from presence.controlplane.store.audits import Activity, Entity, Fields
@@ -83,8 +83,8 @@ class Roles:
         now = self._clock.wall()
         nothing = Role(str(uuid4()), "", None, None, frozenset(), is_predefined=False, is_default=False)
         made = draft.applied(nothing)
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting_with(transaction, principal, Capability.MANAGE_ROLES)
+        async with changing_rights(self._database, principal) as (transaction, me):
+            require(me, Capability.MANAGE_ROLES)
             _require_rights(me, made.capabilities, frozenset())
             await _require_free(transaction, me, made.name)
             if made.is_default:
@@ -102,8 +102,7 @@ class Roles:
         or has users in asset groups that the principal may not enter.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             before = await _find(transaction, me, role_id)
             after = draft.applied(before)
             is_edited = replace(after, is_default=before.is_default) != before
@@ -126,8 +125,7 @@ class Roles:
         """Raises Refusal ROLE_NOT_EXISTS, MISSING_CAPABILITIES, ROLE_PREDEFINED_DELETION, ROLE_DEFAULT_DELETION, or
         ROLE_ASSOCIATION where users have it."""
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             role = await _find(transaction, me, role_id)
             if role.is_predefined:
                 raise Refusal(Key.ROLE_PREDEFINED_DELETION, "a predefined role cannot be deleted")
@@ -160,8 +158,7 @@ async def _find(transaction: AsyncConnection, me: Principal, role_id: str) -> Ro
     found = await roles.find(transaction, me.organization_id, role_id)
     if found is None:
         raise Refusal(Key.ROLE_NOT_EXISTS, "there is no such role")
-    if not me.has(Capability.MANAGE_ROLES):
-        raise Refusal.missing(Capability.MANAGE_ROLES)
+    require(me, Capability.MANAGE_ROLES)
     return found
 
 

@@ -20,6 +20,7 @@ from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.connections import Connection, Connections
 from presence.controlplane.leases import Leases
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.secret import fingerprint, new_secret
 from presence.controlplane.store import audits, presences
@@ -88,9 +89,9 @@ class Rotations:
         now = self._clock.wall()
         key_id, text = make_key()
         async with self._changing:
-            async with self._database.write(principal.organization_id) as transaction:
+            async with writing(self._database, principal) as (transaction, principal):
                 await require_presence(transaction, principal, presence_id)
-                require_keys_manager(principal)
+                require(principal, Capability.MANAGE_PRESENCE_KEYS)
                 if not self._connections.newest(presence_id):
                     raise Refusal(
                         Key.PRESENCE_NOT_CONNECTED,
@@ -189,12 +190,6 @@ async def require_presence(transaction: AsyncConnection, principal: Principal, p
     """Raises Refusal INVALID_PRESENCE where the organization has no such presence."""
     if not await presences.is_there(transaction, principal.organization_id, presence_id):
         raise Refusal(Key.INVALID_PRESENCE, "there is no such presence")
-
-
-def require_keys_manager(principal: Principal) -> None:
-    """Raises Refusal MISSING_CAPABILITIES."""
-    if not principal.has(Capability.MANAGE_PRESENCE_KEYS):
-        raise Refusal.missing(Capability.MANAGE_PRESENCE_KEYS)
 
 
 def _standing(rotation: _Rotation) -> Standing:

@@ -6,6 +6,7 @@ from uuid import uuid4
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.odata import ListQuery
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import applications, executions, scans
 from presence.controlplane.store.audits import Activity, Entity, record
@@ -36,10 +37,9 @@ class Scans:
 
     async def create(self, principal: Principal, name: str, application_id: str, technology: str) -> ScanView:
         """Raises Refusal MISSING_CAPABILITIES or APPLICATION_NO_ACCESS."""
-        if not principal.has(Capability.MANAGE_SCANS):
-            raise Refusal.missing(Capability.MANAGE_SCANS)
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
+            require(principal, Capability.MANAGE_SCANS)
             application = await applications.find(transaction, principal, application_id, locked=True)
             if application is None:
                 raise Refusal(Key.APPLICATION_NO_ACCESS, "{0}: there is no such application", "AppId")

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.odata import ListQuery
-from presence.controlplane.services.accounts import acting, acting_with
+from presence.controlplane.services.acting import changing_rights, require
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.secret import fingerprint, new_secret
 from presence.controlplane.store import accounts, asset_groups, audits, roles, users
@@ -65,8 +65,8 @@ class Users:
         ROLE_NOT_EXISTS, ASSETGROUP_NO_ACCESS.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting_with(transaction, principal, Capability.MANAGE_USERS)
+        async with changing_rights(self._database, principal) as (transaction, me):
+            require(me, Capability.MANAGE_USERS)
             _require_length("Emails", invitation.emails, MAX_INVITED)
             _require_length("AssetGroupIds", invitation.asset_group_ids or (), MAX_GROUPS_INVITED)
             names = [email.lower() for email in invitation.emails]
@@ -111,8 +111,7 @@ class Users:
         NO_ADMINISTRATOR.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             before = await _changeable(transaction, me, user_id)
             after = before
             if role_id is not None and role_id != before.role_id:
@@ -141,8 +140,7 @@ class Users:
         """The user's API key and tokens are void at once. Raises Refusal INVALID_ID, MISSING_CAPABILITIES for one who
         has more than the principal, NO_ADMINISTRATOR."""
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
-            me = await acting(transaction, principal)
+        async with changing_rights(self._database, principal) as (transaction, me):
             found = await _changeable(transaction, me, user_id)
             if found.is_administrator:
                 await _require_another_administrator(transaction, me)
@@ -157,8 +155,7 @@ async def _changeable(transaction: AsyncConnection, me: Principal, user_id: str)
     found = await users.find(transaction, me, user_id)
     if found is None:
         raise Refusal(Key.INVALID_ID, "there is no such user")
-    if not me.has(Capability.MANAGE_USERS):
-        raise Refusal.missing(Capability.MANAGE_USERS)
+    require(me, Capability.MANAGE_USERS)
     if not me.changes_user(found.capabilities, found.asset_group_ids):
         raise Refusal(
             Key.MISSING_CAPABILITIES,

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
+from presence.controlplane.services.acting import writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import deliveries, delivery_log, holds, webhook_actions
 from presence.controlplane.store.audits import Activity, Entity, record
@@ -37,7 +38,7 @@ class WebhookActions:
         Raises Refusal INVALID_WEBHOOK or MISSING_CAPABILITIES, as all of these do.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             target = await _changeable(transaction, principal, webhook_id)
             tried = _tried(target, subject, now)
             await deliveries.add(transaction, principal.organization_id, [tried])
@@ -57,7 +58,7 @@ class WebhookActions:
         What an agent has already takes its course. A pause that there is stays as it is.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             target = await _changeable(transaction, principal, webhook_id)
             if target.paused_at is not None:
                 return target
@@ -72,7 +73,7 @@ class WebhookActions:
         """Ends the webhook's pause, if there is one, whoever paused it, and queues again what was held for it."""
         now = self._clock.wall()
         presence_ids: Sequence[str] = ()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             target = await _changeable(transaction, principal, webhook_id)
             if target.paused_at is None:
                 return target

@@ -16,6 +16,7 @@ from presence.controlplane.access import Capability, Principal
 from presence.controlplane.connections import Connections
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.sealing import Sealer, place_of
+from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.webhook_drafts import (
     Draft,
@@ -63,16 +64,14 @@ class Webhooks:
     async def create(self, principal: Principal, draft: Draft) -> WebhookView:
         """Raises Refusal MISSING_CAPABILITIES, ASSETGROUP_NO_ACCESS, INVALID_PRESENCE, and INVALID_URL or INVALID_INPUT
         for what no agent could send."""
-        if not principal.has(Capability.CREATE_MODIFY_WEBHOOKS):
-            raise Refusal.missing(Capability.CREATE_MODIFY_WEBHOOKS)
-        if draft.asset_group_id is None and not principal.enters_all_groups:
-            raise Refusal.missing(Capability.ALL_ASSET_GROUPS)
-        check(draft)
         webhook_id, now = str(uuid4()), self._clock.wall()
-        added = webhook_of(
-            draft, webhook_id, now, self._seal(principal.organization_id, webhook_id, draft.authorization)
-        )
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
+            require(principal, Capability.CREATE_MODIFY_WEBHOOKS)
+            if draft.asset_group_id is None:
+                require(principal, Capability.ALL_ASSET_GROUPS)
+            check(draft)
+            sealed = self._seal(principal.organization_id, webhook_id, draft.authorization)
+            added = webhook_of(draft, webhook_id, now, sealed)
             if draft.asset_group_id is not None and not await asset_groups.entered(
                 transaction, principal, [draft.asset_group_id]
             ):
@@ -91,7 +90,7 @@ class Webhooks:
         somewhere else, and for making a webhook Global that has associations.
         """
         now = self._clock.wall()
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             known = await find_to_change(transaction, principal, webhook_id)
             draft = replace(draft_of(known), **changes)
             check(draft)
@@ -115,7 +114,7 @@ class Webhooks:
     async def delete(self, principal: Principal, webhook_id: str) -> None:
         """Deletes it with its associations, and prevents further attempts of its deliveries. Raises Refusal as
         `find_to_change` does."""
-        async with self._database.write(principal.organization_id) as transaction:
+        async with writing(self._database, principal) as (transaction, principal):
             holders = await delete_webhook(transaction, principal, webhook_id, self._clock.wall())
         tell_to_cancel(self._connections, holders)
         _log.info("webhook deleted", webhook=webhook_id, user=principal.user_id)

@@ -121,43 +121,39 @@ async def revoke_other_tokens(
 async def find_token(transaction: AsyncConnection, token_hash: str) -> tuple[Principal, int] | None:
     """Whose token that is, with the rights of this moment, and when it expires."""
     rows = (await transaction.execute(_TOKEN, {"hash": token_hash})).all()
-    return (_principal(rows), rows[0].expires_at) if rows else None
+    return (_principal(rows, token_hash), rows[0].expires_at) if rows else None
 
 
-async def find_principal(transaction: AsyncConnection, organization_id: str, user_id: str) -> Principal | None:
-    """The user with the rights of this moment."""
-    rows = (await transaction.execute(_PRINCIPAL, {"organization_id": organization_id, "user_id": user_id})).all()
-    return _principal(rows) if rows else None
+async def find_acting(transaction: AsyncConnection, principal: Principal) -> Principal | None:
+    """The principal with the rights of this moment; None where its token is void by now."""
+    asked = {"hash": principal.token_hash, "organization_id": principal.organization_id}
+    rows = (await transaction.execute(_ACTING, asked)).all()
+    return _principal(rows, principal.token_hash) if rows else None
 
 
-def _principal(rows: Sequence[Row[Any]]) -> Principal:
+def _principal(rows: Sequence[Row[Any]], token_hash: str) -> Principal:
     """Of one row for each asset group of the user, or one."""
     first = rows[0]
     groups = frozenset(row.asset_group_id for row in rows if row.asset_group_id is not None)
     capabilities = roles.capabilities_in(first.capabilities)
-    return Principal(first.id, first.user_name, first.organization_id, first.role_id, capabilities, groups)
+    return Principal(first.id, first.user_name, first.organization_id, first.role_id, capabilities, groups, token_hash)
 
 
-def _principals() -> Select[Any]:
+def _of_token() -> Select[Any]:
     of_user = (membership.c.organization_id == user.c.organization_id) & (membership.c.user_id == user.c.id)
     return (
         select(
             user.c.id, user.c.user_name, user.c.organization_id, user.c.role_id, role.c.capabilities,
-            membership.c.asset_group_id,
+            membership.c.asset_group_id, token.c.expires_at,
         )
         .select_from(user)
         .join(role, (role.c.organization_id == user.c.organization_id) & (role.c.id == user.c.role_id))
         .outerjoin(membership, of_user)
+        .join(token, (token.c.organization_id == user.c.organization_id) & (token.c.user_id == user.c.id))
+        .where(token.c.hash == bindparam("hash"))
     )  # fmt: skip
 
 
-_PRINCIPAL = _principals().where(
-    user.c.organization_id == bindparam("organization_id"), user.c.id == bindparam("user_id")
-)
-# Built once: it runs for every request.
-_TOKEN = (
-    _principals()
-    .join(token, (token.c.organization_id == user.c.organization_id) & (token.c.user_id == user.c.id))
-    .add_columns(token.c.expires_at)
-    .where(token.c.hash == bindparam("hash"))
-)
+# Built once: they run for every request.
+_TOKEN = _of_token()
+_ACTING = _TOKEN.where(token.c.organization_id == bindparam("organization_id"))

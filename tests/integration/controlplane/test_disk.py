@@ -7,19 +7,22 @@ from presence.controlplane.access import EVERY_ORGANIZATION
 from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
+from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.events import Events
 from presence.controlplane.store import presences, webhooks
 from presence.controlplane.store.engine import Database
 from presence.domain.events import EventType, Happening
 from presence.errors import DatabaseError
 from tests.integration.controlplane.databases import ON_SQLITE
-from tests.integration.controlplane.store.rows import HOOK, administrator_of
+from tests.integration.controlplane.store.rows import HOOK
 
 
 @ON_SQLITE
 async def test_a_full_disk(database: Database, administrator: InitResult) -> None:
     organization_id = administrator.organization_id
-    principal = administrator_of(organization_id)
+    accounts = Accounts(database, SystemClock(), token_lifetime=3600)
+    token = await accounts.log_in(administrator.key_id, administrator.key_secret)
+    principal = await accounts.authenticate(token.text)
     async with database.write(organization_id) as transaction:
         await presences.add(transaction, organization_id, HOOK.presence_id, "office", 0)
         await webhooks.add(transaction, organization_id, HOOK)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from presence.controlplane.api.body import MAX_DEPTH, parse
+from presence.controlplane import api
+from presence.controlplane.api.body import MAX_DEPTH, StrictRoute, parse
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,9 @@ def test_taken() -> None:
 def test_anything_is_a_value_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         parse(text)
+
+
+def test_every_resource_asks_who_it_is_before_and_after_the_body() -> None:
+    routes = [route for resource in api._RESOURCES for route in resource.router.routes]
+    assert len(routes) > 50
+    assert all(isinstance(route, StrictRoute) for route in routes)
