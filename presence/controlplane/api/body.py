@@ -90,6 +90,9 @@ class StrictRoute(APIRoute):
                 raise Refusal(
                     Key.INVALID_INPUT, "send the body as JSON, with the header Content-Type: application/json"
                 )
+            if not takes_body:
+                async for _ in request.stream():
+                    pass  # What nobody reads could be longer than a body may be.
             return await handler(_StrictRequest(request.scope, request.receive))
 
         return strict
