@@ -4,6 +4,7 @@ What needs no resource to be refused is answered here: a path that names none, a
 that says of itself that it is too long. Under /api/v4 that counts for the address it comes from.
 """
 
+import re
 from time import perf_counter
 from typing import Final
 
@@ -19,6 +20,7 @@ from presence.controlplane.services.refusal import Refusal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 MAX_BODY_BYTES: Final = 1024 * 1024
+_TEXT_JSON = re.compile(rb"\s*text/json(?=\s*(;|$))", re.IGNORECASE)
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _NOT_STORED = (b"cache-control", b"no-store")
 """Answers of the API hold what others must not see, and are true only now."""
@@ -40,6 +42,7 @@ class Edge:
         found = self._paths.find(scope["path"])
         if found is not None and found.path != scope["path"]:
             scope = {**scope, "path": found.path, "raw_path": found.path.encode()}
+        scope = _as_json(scope)
         is_api = scope["path"].startswith(API)
         begun, status = perf_counter(), 0
 
@@ -78,6 +81,18 @@ class Edge:
             except Refusal as refusal:
                 return problems.answer_to(refusal)
         return answer
+
+
+def _as_json(scope: Scope) -> Scope:
+    """Where the body is `text/json`, as some clients of that API call it, calls it `application/json`."""
+    headers = scope["headers"]
+    if not any(name == b"content-type" and _TEXT_JSON.match(value) for name, value in headers):
+        return scope
+    renamed = [
+        (name, _TEXT_JSON.sub(b"application/json", value) if name == b"content-type" else value)
+        for name, value in headers
+    ]
+    return {**scope, "headers": renamed}
 
 
 def _declared(scope: Scope) -> int:
