@@ -147,7 +147,6 @@ def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=problems.MAX_BODY_BYTES,
         # Its records would hold inputs, secrets included.
         telemetry={
             "tracing": False,
@@ -160,7 +159,7 @@ def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: 
     app.state.services = services
     app.state.watch, app.state.metrics_for = watch, metrics_for
     app.state.paths = paths()
-    app.add_middleware(Edge, paths=app.state.paths, metrics=watch.metrics)
+    app.add_middleware(Edge, paths=app.state.paths, limiter=services.limiter, metrics=watch.metrics)
     problems.install(app)
     app.include_router(router)
     app.router.routes.append(WebSocketRoute(AGENT_PATH, gateway.converse, name="agent"))

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 MAX_SUBJECT_LENGTH = 256
 MAX_SOURCE_LENGTH = 512
@@ -18,7 +19,8 @@ class EventType(StrEnum):
 
 
 # The help page of that API says ApplicationCountersChanged, its specification ApplicationUpdated.
-_ALIASES = {"ApplicationCountersChanged": EventType.APPLICATION_UPDATED}
+ALIASES: Final = {"ApplicationCountersChanged": EventType.APPLICATION_UPDATED}
+"""Names that are taken for those of event types."""
 
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -43,7 +45,7 @@ class Happening:
 def parse_event_type(text: str) -> EventType | None:
     """The event type of that name or alias, or None."""
     try:
-        return _ALIASES.get(text) or EventType(text)
+        return ALIASES.get(text) or EventType(text)
     except ValueError:
         return None
 

@@ -105,8 +105,8 @@ class InvitedUser(Output):
 
 @router.post("/ApiKeyLogin", responses=ERRORS, dependencies=[Attempting])
 async def log_in(services: Using, body: ApiKey) -> AccessTokenData:
-    """Trades an API key for a bearer token. Many tries from one address, and many wrong ones with one key, are
-    answered by 429."""
+    """Trades an API key for a bearer token. More tries from one address than `[limits] logins_per_minute` says, by
+    default 30, are answered by 429, and so are many wrong ones with one key."""
     token = await services.accounts.log_in(body.key_id, body.key_secret)
     return AccessTokenData(token=token.text, expire=timestamp(token.expires_at))
 
@@ -141,7 +141,8 @@ async def new_api_key(services: Using, principal: Authenticated) -> ApiKeyInfo:
 async def invite_users(services: Using, principal: Authenticated, body: InviteUsers) -> list[InvitedUser]:
     """Creates users and gives an API key for each; no mail is sent. All are created or none.
 
-    It takes the capability `ManageUsers`, and every right that the new users get.
+    You know the key of a new user, and so can act as that user, until the user replaces it with `POST
+    /api/v4/Account/ApiKey`. It takes the capability `ManageUsers`, and every right that the new users get.
     """
     groups = None if body.asset_group_ids is None else [str(group) for group in body.asset_group_ids]
     invitation = Invitation(body.emails, None if body.role_id is None else str(body.role_id), groups)

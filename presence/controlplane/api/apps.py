@@ -14,6 +14,7 @@ from starlette.responses import Response
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.listing import asking, listed
+from presence.controlplane.api.scans import Technology
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
@@ -59,6 +60,15 @@ class BusinessImpact(StrEnum):
     HIGH = "High"
     CRITICAL = "Critical"
 
+
+_FLAGS: Final[Mapping[Technology, str]] = {
+    Technology.DYNAMIC_ANALYZER: "DAST",
+    Technology.DAST_AUTOMATION: "DAST",
+    Technology.STATIC_ANALYZER: "SAST",
+    Technology.IFA: "SAST",
+    Technology.IAST_ANALYZER: "IAST",
+    Technology.SCA_ANALYZER: "SCA",
+}
 
 Name = Annotated[str, Printable, Field(min_length=1, max_length=MAX_APPLICATION_NAME)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
@@ -141,6 +151,9 @@ class ApplicationModel(Output):
     A change of a counter (`CriticalIssues` to `TotalIssues`) or of a status (`RiskRating`, `MaxSeverity`,
     `TestingStatus`, `OverallCompliance`) by `PUT` is an `ApplicationUpdated`; that of anything else, and of
     `TotalScans` and `NScanExecutions`, is none.
+
+    `ScanTechnologies`: those of its scans, of `DAST`, `SAST`, `IAST` and `SCA`, or `NONE`. `RR_MaxSeverity`: the place
+    of `MaxSeverity` among its values, from 0.
     """
 
     id: str
@@ -185,18 +198,18 @@ class ApplicationModel(Output):
     last_updated: Timestamp
     added_to_asset_group_by: str | None
     added_to_asset_group_at: Timestamp
-    rr_max_severity: int | None = Field(None, alias="RR_MaxSeverity")
+    rr_max_severity: int = Field(alias="RR_MaxSeverity")
     correlation_state: str = "None"
     custom_fields: tuple[object, ...] | None = None
     compliance_statuses: tuple[object, ...] = ()
     can_be_deleted: bool = True
-    locked_to_subscription: bool | None = None
-    has_exceeding_issues_number: bool | None = None
-    has_exceeding_scans_number: bool | None = None
-    auto_delete_exceeded_scans: bool | None = None
+    locked_to_subscription: bool = False
+    has_exceeding_issues_number: bool = False
+    has_exceeding_scans_number: bool = False
+    auto_delete_exceeded_scans: bool = False
     presences: tuple[object, ...] = ()
     use_only_app_presences: bool = False
-    scan_technologies: str | None = None
+    scan_technologies: Annotated[str, Field(examples=["DAST, SCA"])]
 
 
 FIELDS: Final[Mapping[str, Kind]] = {
@@ -279,5 +292,13 @@ def _model(row: Application) -> ApplicationModel:
             "last_updated": timestamp(row.updated_at),
             "added_to_asset_group_by": row.grouped_by,
             "added_to_asset_group_at": timestamp(row.grouped_at),
+            "rr_max_severity": list(MaxSeverity).index(MaxSeverity(str(row.figures["max_severity"]))),
+            "scan_technologies": _technologies(row),
         }
     )
+
+
+def _technologies(row: Application) -> str:
+    """Flags as that API writes them."""
+    flags = {_FLAGS[Technology(technology)] for technology in row.technologies}
+    return ", ".join(flag for flag in dict.fromkeys(_FLAGS.values()) if flag in flags) or "NONE"

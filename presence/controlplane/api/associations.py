@@ -5,11 +5,11 @@ from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
-from presence.controlplane.api.listing import asking
+from presence.controlplane.api.listing import asking, bare
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.store.associations import Association, Scope
@@ -40,10 +40,7 @@ async def list_associations(services: Using, principal: Authenticated, webhook_i
     Global and has none never fires.
     """
     rows = await services.associations.page(principal, str(webhook_id), query)
-    shown = [_model(row).model_dump(mode="json", by_alias=True) for row in rows]
-    if query.select is not None:
-        shown = [{name: value for name, value in item.items() if name in query.select} for item in shown]
-    return JSONResponse(shown)
+    return bare([_model(row) for row in rows], query)
 
 
 @router.post("/{webhook_id}", status_code=201, responses={**ERRORS, **FORBIDDEN})

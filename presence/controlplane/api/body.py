@@ -95,8 +95,9 @@ class StrictRoute(APIRoute):
                 raise Refusal(
                     Key.INVALID_INPUT, "send the body as JSON, with the header Content-Type: application/json"
                 )
-            if takes_body:
-                await _arrival(request)
+            # What nobody reads could be longer than a body may be, too.
+            await _arrival(request)
+            if takes_body or await request.body():
                 await identify_again(request)
             return await handler(request)
 

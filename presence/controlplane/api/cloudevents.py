@@ -87,7 +87,7 @@ def _media_type(content_type: str) -> str:
 
 def _json(body: bytes) -> object:
     try:
-        return parse(body.decode("utf-8"))
+        return parse(body.decode("utf-8-sig"))
     except ValueError as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "it is not valid JSON"
         raise Refusal(Key.INVALID_INPUT, f"the body cannot be read: {reason}") from None

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from presence.controlplane.api.problems import TOO_LONG
 from presence.controlplane.services.refusal import Key
 
 _JSON: Final = "application/json"
@@ -35,7 +36,7 @@ _ERRORS: Final[dict[str, tuple[Key, str, list[str]]]] = {
     "403": (Key.MISSING_CAPABILITIES, "this needs the capability {0}; ask an administrator", ["CreateModifyWebhooks"]),
     "404": (Key.RESOURCE_NOT_FOUND, "there is no such delivery", []),
     "409": (Key.DELIVERY_FINISHED, "the delivery has ended: it is {0}", ["succeeded"]),
-    "413": (Key.INPUT_TOO_LONG, "Content Too Large", []),
+    "413": (Key.INPUT_TOO_LONG, TOO_LONG, []),
     "429": (Key.TOO_MANY_REQUESTS, "too many requests; wait as long as Retry-After says", []),
     "503": (Key.GENERAL_ERROR, "the database cannot be used now; nothing was changed, try again", []),
 }
@@ -92,11 +93,9 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _correct(operation: dict[str, Any]) -> None:
-    """No 422, as faults are a 400; no 413 where no body is read; errors have examples."""
+    """No 422, as faults are a 400; errors have examples."""
     responses = operation["responses"]
     responses.pop("422", None)
-    if "requestBody" not in operation:
-        responses.pop("413", None)
     for status, (key, message, params) in _ERRORS.items():
         content = responses.get(status, {}).get("content", {}).get(_JSON)
         if content is not None and content["schema"].get("$ref", "").endswith("/ErrorMessage"):

@@ -13,7 +13,7 @@ from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCT
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Output
 from presence.controlplane.services.acting import require
 from presence.controlplane.services.events import Acceptance
-from presence.domain.events import EventType
+from presence.domain.events import ALIASES, EventType
 
 router = APIRouter(prefix="/Events", tags=["Events"], route_class=StrictRoute)
 
@@ -45,7 +45,7 @@ _CLOUD_EVENT: dict[str, Any] = {
         "specversion": {"type": "string", "const": "1.0"},
         "id": _TEXT | {"maxLength": 256, "description": "With `source` it names the event: sent again, it is the same"},
         "source": _TEXT | {"maxLength": 512, "format": "uri-reference"},
-        "type": {"type": "string", "enum": [*EventType]},
+        "type": {"type": "string", "enum": [*EventType, *ALIASES]},
         "subject": _TEXT | {"maxLength": 256, "description": "The id of what it happened to: {SubjectId} of webhooks"},
         "time": {"type": "string", "format": "date-time"},
         "applicationid": {"type": "string", "format": "uuid", "description": "The application that it happened in"},

@@ -1,4 +1,4 @@
-"""Lists: the query options of a request, and the answer `{Items, Count}`."""
+"""Lists: the query options of a request, and the answer, `{Items, Count}` or a bare array."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any
@@ -49,9 +49,24 @@ def asking(
     return asked
 
 
+async def without_options(request: Request) -> None:
+    """For what is no list, or always a whole one. Raises Refusal ODATA_QUERY_ERROR."""
+    if any(name.startswith("$") for name in request.query_params):
+        raise Refusal(Key.ODATA_QUERY_ERROR, "this resource has no query options that begin with $")
+
+
 def listed(items: Sequence[Output], count: int | None, query: ListQuery) -> Response:
     """The answer, with the selected fields only."""
+    return JSONResponse({"Items": _shown(items, query), "Count": count})
+
+
+def bare(items: Sequence[Output], query: ListQuery) -> Response:
+    """The same for a list that is answered as a bare array."""
+    return JSONResponse(_shown(items, query))
+
+
+def _shown(items: Sequence[Output], query: ListQuery) -> list[dict[str, Any]]:
     shown = [item.model_dump(mode="json", by_alias=True) for item in items]
-    if query.select is not None:
-        shown = [{name: value for name, value in item.items() if name in query.select} for item in shown]
-    return JSONResponse({"Items": shown, "Count": count})
+    if query.select is None:
+        return shown
+    return [{name: value for name, value in item.items() if name in query.select} for item in shown]

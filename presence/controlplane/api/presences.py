@@ -25,6 +25,7 @@ from presence.controlplane.api.schemas import (
     optional_timestamp,
     timestamp,
 )
+from presence.controlplane.api.tolerance import Printable
 from presence.controlplane.connections import Pause
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.package import KEY_FILE, PLATFORM, key_file
@@ -58,7 +59,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
 
 
 class NewPresence(Input):
-    presence_name: Annotated[str, Field(min_length=1, max_length=MAX_PRESENCE_NAME, examples=["office"])]
+    presence_name: Annotated[str, Printable, Field(min_length=1, max_length=MAX_PRESENCE_NAME, examples=["office"])]
 
 
 class UpdatePresence(NewPresence):

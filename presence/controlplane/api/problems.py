@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from http import HTTPStatus
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from presence.controlplane.api.schemas import Input
@@ -18,13 +18,12 @@ from presence.controlplane.services.refusal import Key, Refusal
 from presence.errors import DatabaseError
 from presence.logs import get_logger
 
-MAX_BODY_BYTES = 1024 * 1024
-
 _STATUS = {
     Key.USER_NOT_AUTHORIZED: 401,
     Key.WRONG_CREDENTIALS: 401,
     Key.TOKEN_EXPIRED: 401,
     Key.MISSING_CAPABILITIES: 403,
+    Key.INPUT_TOO_LONG: 413,
     Key.TOO_MANY_REQUESTS: 429,
     Key.RESOURCE_NOT_FOUND: 404,
     Key.ROLE_NAME_EXISTS: 409,
@@ -36,7 +35,12 @@ _STATUS = {
     Key.PRESENCE_NOT_CONNECTED: 409,
     Key.EXECUTION_FINISHED: 409,
 }
-_KEYS = {404: Key.RESOURCE_NOT_FOUND, 413: Key.INPUT_TOO_LONG, 400: Key.INVALID_INPUT}
+TOO_LONG: Final = "the body is larger than 1 MiB"
+_OF_FRAMEWORK = {
+    400: Refusal(Key.INVALID_INPUT, "the body is not valid JSON"),
+    404: Refusal(Key.RESOURCE_NOT_FOUND, "there is no such resource"),
+    413: Refusal(Key.INPUT_TOO_LONG, TOO_LONG),
+}
 _TEXTS = {
     "missing": "is required",
     "extra_forbidden": "has a field that is unknown",
@@ -56,12 +60,8 @@ def install(app: FastAPI) -> None:
     """Maps every exception that a request can end with to an answer."""
 
     @app.exception_handler(Refusal)
-    async def refused(_request: Request, refusal: Refusal) -> JSONResponse:
-        status = _STATUS.get(refusal.key, 400)
-        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        if refusal.retry_after is not None:
-            headers["Retry-After"] = str(refusal.retry_after)
-        return _answer(status, refusal, headers)
+    async def refused(_request: Request, refusal: Refusal) -> Response:
+        return answer_to(refusal)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -69,9 +69,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused_by_framework(_request: Request, error: HTTPException) -> JSONResponse:
-        key = _KEYS.get(error.status_code, Key.GENERAL_ERROR)
-        message = "the body is not valid JSON" if error.status_code == 400 else HTTPStatus(error.status_code).phrase
-        return _answer(error.status_code, Refusal(key, message), error.headers)
+        other = Refusal(Key.GENERAL_ERROR, HTTPStatus(error.status_code).phrase)
+        return _answer(error.status_code, _OF_FRAMEWORK.get(error.status_code, other), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_request: Request, _error: ClientDisconnect) -> JSONResponse:
+        return _answer(400, Refusal(Key.INVALID_INPUT, "the body ends too early"))
 
     @app.exception_handler(DatabaseError)
     async def unusable(request: Request, error: DatabaseError) -> JSONResponse:
@@ -83,6 +86,25 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error("request failed", method=request.method, path=request.url.path, error=type(error).__name__)
         return _answer(500, Refusal(Key.GENERAL_ERROR, "the control plane failed; its log says why"))
+
+
+def answer_to(refusal: Refusal) -> Response:
+    """With the status and the headers that belong to its key."""
+    status = _STATUS.get(refusal.key, 400)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(refusal.retry_after)
+    return _answer(status, refusal, headers)
+
+
+def not_found() -> Response:
+    """The answer to a path that names no resource."""
+    return answer_to(_OF_FRAMEWORK[404])
+
+
+def too_long() -> Response:
+    """The answer to a body that is longer than any may be."""
+    return answer_to(_OF_FRAMEWORK[413])
 
 
 def method_not_allowed(methods: Iterable[str]) -> Response:

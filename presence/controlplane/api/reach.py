@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.listing import without_options
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output
 from presence.controlplane.api.webhooks import AssetGroupShortModel
 from presence.controlplane.services.reach import Access, Cause, Way
@@ -59,7 +60,7 @@ class AccessModel(Output):
     causes: list[CauseModel]
 
 
-@router.get("", responses={**ERRORS, **FORBIDDEN})
+@router.get("", responses={**ERRORS, **FORBIDDEN}, dependencies=[Depends(without_options)])
 async def effective_access(
     services: Using,
     principal: Authenticated,

@@ -59,7 +59,8 @@ class RoleUpdate(_Fields):
 
 
 class RoleModel(Output):
-    """A role. `IsDefault`: users get it who are invited without a role. `IsAssignable`: you may give it to users."""
+    """A role. `IsDefault`: users get it who are invited without a role. `IsAssignable`: you may give it to users.
+    `AsmId` is never set."""
 
     id: str
     name: str
@@ -69,6 +70,7 @@ class RoleModel(Output):
     is_default: bool
     predefined: bool
     is_assignable: bool
+    asm_id: str | None = None
 
 
 _Asked = Annotated[ListQuery, Depends(asking(FIELDS, RoleModel))]

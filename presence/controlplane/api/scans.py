@@ -7,11 +7,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from pydantic import Field, StrictBool, StrictInt
+from pydantic.alias_generators import to_pascal
 from starlette.responses import Response
 
 from presence.controlplane.api.auth import Authenticated, Producing, Services, Using
 from presence.controlplane.api.body import StrictRoute
-from presence.controlplane.api.listing import asking, listed
+from presence.controlplane.api.listing import asking, bare, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
@@ -29,6 +30,7 @@ from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.executions import Update
 from presence.controlplane.services.scans import ScanView
 from presence.controlplane.store.executions import Execution
+from presence.controlplane.store.tables import EXECUTION_COUNTERS
 from presence.controlplane.store.tables.inventory import MAX_SCAN_NAME
 from presence.domain.execution import Report, Result, Stage, Status
 
@@ -189,7 +191,16 @@ FIELDS: Final[Mapping[str, Kind]] = {
     "CreatedBy": Kind.TEXT,
     "CreatedAt": Kind.TIME,
 }
+EXECUTION_FIELDS: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(("Id", "ScanId"), Kind.GUID),
+    **dict.fromkeys(("CreatedAt", "ExecutedAt", "ScanEndTime"), Kind.TIME),
+    **dict.fromkeys(("Status", "ExecutionProgress", "Result", "UserMessage", "Comment"), Kind.TEXT),
+    "IsPartial": Kind.BOOLEAN,
+    "Progress": Kind.INTEGER,
+    **{to_pascal(name): Kind.INTEGER for name in EXECUTION_COUNTERS},
+}
 Asked = Annotated[ListQuery, Depends(asking(FIELDS, ScanModel, MAX_TOP))]
+ExecutionsAsked = Annotated[ListQuery, Depends(asking(EXECUTION_FIELDS, ScanExecutionModel, MAX_TOP))]
 
 
 @router.get("", response_model=Listing[ScanModel], responses=ERRORS)
@@ -222,10 +233,11 @@ async def update_execution(
     return _execution(await services.executions.update(principal, str(execution_id), _update(body)), services)
 
 
-@router.get("/{scan_id}/Executions", responses=ERRORS)
-async def list_executions(services: Using, principal: Authenticated, scan_id: UUID) -> list[ScanExecutionModel]:
-    """The executions of a scan, newest first, as a bare array."""
-    return [_execution(one, services) for one in await services.executions.of_scan(principal, str(scan_id))]
+@router.get("/{scan_id}/Executions", responses=ERRORS, response_model=list[ScanExecutionModel])
+async def list_executions(services: Using, principal: Authenticated, scan_id: UUID, query: ExecutionsAsked) -> Response:
+    """The executions of a scan, newest first, as a bare array; at most 500 at a time."""
+    found = await services.executions.page(principal, str(scan_id), query)
+    return bare([_execution(one, services) for one in found], query)
 
 
 @router.post("/{scan_id}/Executions", status_code=201, responses={**ERRORS, **FORBIDDEN})

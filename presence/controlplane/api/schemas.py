@@ -1,18 +1,13 @@
-"""What all resources share: input and output models, pages of lists, times."""
+"""What all resources share: input and output models, errors, times."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_pascal
-from starlette.requests import Request
-
-from presence.controlplane.services.refusal import Key, Refusal
 
 T = TypeVar("T")
-_OPTIONS = ("$top", "$skip", "$count")
 
 
 class Input(BaseModel):
@@ -75,28 +70,6 @@ FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"model": ErrorMessage, "desc
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorMessage, "description": "There is no such thing"}}
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorMessage, "description": "Its state does not allow it"}}
 
-
-class Page(BaseModel):
-    """OData options of a list. `top`: how many, `skip`: from where, `counted`: with the count of all."""
-
-    top: int
-    skip: int
-    counted: bool
-
-
-async def _page(
-    request: Request,
-    top: Annotated[int, Query(alias="$top", ge=0, le=5000)] = 100,
-    skip: Annotated[int, Query(alias="$skip", ge=0, le=2**31)] = 0,
-    counted: Annotated[bool, Query(alias="$count")] = False,
-) -> Page:
-    unknown = [name for name in request.query_params if name.startswith("$") and name not in _OPTIONS]
-    if unknown:
-        raise Refusal(Key.ODATA_QUERY_ERROR, f"supported query options are {', '.join(_OPTIONS)}")
-    return Page(top=top, skip=skip, counted=counted)
-
-
-Paged = Annotated[Page, Depends(_page)]
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 

@@ -26,7 +26,7 @@ from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.webhook_drafts import MASK, Draft
 from presence.controlplane.services.webhooks import WebhookView
-from presence.domain.events import EventType, parse_event_type
+from presence.domain.events import ALIASES, EventType, parse_event_type
 from presence.domain.webhook import (
     DEFAULT_MAX_AGE_SECONDS,
     MAX_AUTHORIZATION_LENGTH,
@@ -70,6 +70,14 @@ Authorization = Annotated[
     Annotated[str, Field(max_length=MAX_AUTHORIZATION_LENGTH)] | None, Field(repr=False, examples=["Bearer secret"])
 ]
 Body = Annotated[str, Field(max_length=MAX_BODY_LENGTH)]
+Event = Annotated[
+    str,
+    Field(
+        description="`ApplicationCountersChanged` is taken for `ApplicationUpdated`.",
+        examples=["ScanExecutionCompleted"],
+        json_schema_extra={"enum": [*EventType, *ALIASES]},
+    ),
+]
 ContentType = Annotated[str, Field(max_length=MAX_CONTENT_TYPE_LENGTH)]
 MaxAge = Annotated[StrictInt, Field(ge=1, le=2_592_000)]
 
@@ -80,13 +88,14 @@ class NewWebhook(Input):
     `ContentType` is sent with a body only. Without `AssetGroupId` it is at organization level.
 
     `AuthorizationHeader`: the value of that header, a secret: it is stored encrypted, and shown as a mask only.
-    `MaxAgeSeconds`: how old an event may be when it is fired. `OnUnknown`: what follows a request that may have taken
+    `MaxAgeSeconds`: how long an event may wait to be fired, counted from when the control plane accepted it, whatever
+    the event's own `time` says. `OnUnknown`: what follows a request that may have taken
     effect though no answer came. `Fire` sends it again; `Hold` waits for a person (`Deliveries/{id}/Resolve`).
     """
 
     presence_id: UUID
     uri: Uri
-    event: Annotated[str, Field(max_length=64, examples=["ScanExecutionCompleted"])]
+    event: Event
     global_: Annotated[StrictBool, Field(alias="Global")] = False
     asset_group_id: UUID | None = None
     authorization_header: Authorization = None

@@ -11,6 +11,7 @@ from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
+from presence.controlplane.odata import ListQuery
 from presence.controlplane.services.acting import require, writing
 from presence.controlplane.services.events import EXECUTIONS, Taken, announce, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
@@ -40,12 +41,12 @@ class Executions:
         self._metrics = metrics
         self._with_failed = with_failed
 
-    async def of_scan(self, principal: Principal, scan_id: str) -> list[Execution]:
-        """Newest first. Raises Refusal SCAN_NO_ACCESS."""
+    async def page(self, principal: Principal, scan_id: str, query: ListQuery) -> list[Execution]:
+        """Those of a scan, newest first. Raises Refusal SCAN_NO_ACCESS."""
         async with self._database.read(principal.organization_id) as transaction:
             if await scans.find(transaction, principal, scan_id) is None:
                 raise _no_scan()
-            return await executions.of_scan(transaction, principal, scan_id)
+            return await executions.page(transaction, principal, scan_id, query)
 
     async def get(self, principal: Principal, execution_id: str) -> Execution:
         """Raises Refusal RESOURCE_NOT_FOUND."""

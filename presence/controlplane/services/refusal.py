@@ -7,8 +7,8 @@ from presence.controlplane.access import Capability
 
 
 class Key(StrEnum):
-    """Error keys of AppScan on Cloud's API v4 that we give, and of our own the `DELIVERY_...`,
-    `PRESENCE_IS_...`, `INVALID_ENROLLMENT_TOKEN` and `TOO_MANY_REQUESTS`."""
+    """Error keys of AppScan on Cloud's API v4 that we give; and of our own, where that has none: `DELIVERY_...`,
+    `PRESENCE_IS_...`, `SCAN_EXECUTION_IS_FINISHED`, `INVALID_ENROLLMENT_TOKEN` and `TOO_MANY_REQUESTS`."""
 
     APPLICATION_NAME_EXISTS = "APPLICATION_NAME_ALREADY_EXISTS"
     APPLICATION_NO_ACCESS = "APPLICATION_NO_ACCESS"
@@ -46,7 +46,6 @@ class Key(StrEnum):
     ROLE_PREDEFINED_DELETION = "ROLE_PREDEFINED_DELETION_NOT_ALLOWED"
     ROLE_PREDEFINED_EDIT = "ROLE_PREDEFINED_EDIT_NOT_ALLOWED"
     ROLE_UNSET_DEFAULT = "ROLE_UNSET_DEFAULT_NOT_ALLOWED"
-    SCAN_EXECUTION_NO_ACCESS = "SCAN_EXECUTION_NO_ACCESS"
     SCAN_NO_ACCESS = "SCAN_NO_ACCESS"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105 - a name, no secret
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"

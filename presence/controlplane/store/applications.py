@@ -35,6 +35,7 @@ Figure = int | str | bool | None
 @dataclass(frozen=True, slots=True)
 class Application:
     """An application. `figures`: its counters and statuses by their columns. `attributes`: texts by the API's names.
+    `technologies`: those of its scans.
 
     Milliseconds since the Unix epoch.
     """
@@ -53,6 +54,7 @@ class Application:
     grouped_at: int
     scans: int
     executions: int
+    technologies: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,9 @@ def _of(organization_id: str, application_id: str) -> ColumnElement[bool]:
 def _application(row: Any) -> Application:
     shown = dict(row._mapping)
     figures = {name: shown.pop(name) for name in FIGURES}
-    return Application(**shown | {"figures": figures, "attributes": json.loads(shown["attributes"])})
+    technologies = frozenset((shown.pop("technologies") or "").split(",")) - {""}
+    shown["attributes"] = json.loads(shown["attributes"])
+    return Application(**shown, figures=figures, technologies=technologies)
 
 
 _SCANS = (
@@ -179,6 +183,14 @@ _EXECUTIONS = (
     .correlate(application)
     .scalar_subquery()
 )
+_EACH_TECHNOLOGY = (
+    select(scan.c.technology)
+    .where(scan.c.organization_id == application.c.organization_id, scan.c.application_id == application.c.id)
+    .correlate(application)
+    .distinct()
+    .subquery()
+)
+_TECHNOLOGIES = select(func.aggregate_strings(_EACH_TECHNOLOGY.c.technology, ",")).scalar_subquery()
 _IN_GROUP = (asset_group.c.organization_id == application.c.organization_id) & (
     asset_group.c.id == application.c.asset_group_id
 )
@@ -191,6 +203,7 @@ _APPLICATIONS: Select[Any] = select(
     asset_group.c.name.label("asset_group_name"),
     _SCANS.label("scans"),
     _EXECUTIONS.label("executions"),
+    _TECHNOLOGIES.label("technologies"),
 ).join_from(application, asset_group, _IN_GROUP)
 
 _ASSOCIATIONS = (

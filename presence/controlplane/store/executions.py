@@ -4,10 +4,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, func, insert, select, update
+from pydantic.alias_generators import to_pascal
+from sqlalchemy import ColumnElement, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Principal
+from presence.controlplane.odata import ListQuery
+from presence.controlplane.store import odata
 from presence.controlplane.store.scans import OF_APPLICATION
 from presence.controlplane.store.tables import EXECUTION_COUNTERS, application, execution, scan
 from presence.controlplane.store.visibility import visible
@@ -35,11 +38,12 @@ class Execution:
     ended_at: int | None
 
 
-async def of_scan(transaction: AsyncConnection, principal: Principal, scan_id: str) -> list[Execution]:
+async def page(transaction: AsyncConnection, principal: Principal, scan_id: str, query: ListQuery) -> list[Execution]:
     """Those of a scan that the principal may see, newest first."""
     statement = _EXECUTIONS.where(visible(principal, application), execution.c.scan_id == scan_id)
-    ordered = statement.order_by(execution.c.created_at.desc(), execution.c.id)
-    return [_execution(row) for row in await transaction.execute(ordered)]
+    newest = [execution.c.created_at.desc(), execution.c.id]
+    rows, _ = await odata.page(transaction, statement, query, COLUMNS, newest)
+    return [_execution(row) for row in rows]
 
 
 async def latest(transaction: AsyncConnection, principal: Principal, scan_ids: Collection[str]) -> dict[str, Execution]:
@@ -125,3 +129,9 @@ _EXECUTIONS: Select[Any] = (
     .join(scan, (scan.c.organization_id == execution.c.organization_id) & (scan.c.id == execution.c.scan_id))
     .join(application, OF_APPLICATION)
 )
+
+COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
+    **{to_pascal(name): execution.c[name] for name in _OWN},
+    "ScanEndTime": execution.c.ended_at,
+}
+"""What lists are filtered and ordered by, by the API's names."""

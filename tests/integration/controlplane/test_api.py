@@ -220,6 +220,13 @@ async def test_lists_are_paged(caller: Caller) -> None:
         assert (await caller.get(f"Presences?{query}", status=400))["Key"] == "ODATA_QUERY_ERROR"
 
 
+async def test_a_list_that_is_always_whole_has_no_query_options(caller: Caller) -> None:
+    assert (await caller.get("EffectiveAccess?host=myservice.com"))["Items"] == []
+    for query in ("$top=1", "$filter=Global", "$x="):
+        refused = await caller.get(f"EffectiveAccess?host=myservice.com&{query}", 400)
+        assert refused["Key"] == "ODATA_QUERY_ERROR"
+
+
 async def test_what_is_not_there(caller: Caller) -> None:
     assert (await caller.get("Nope", status=404))["Key"] == "RESOURCE_NOT_FOUND"
     async with caller.http.put(f"{caller.url}/api/v4/Presences") as answer:
@@ -247,7 +254,9 @@ async def test_openapi_and_health(caller: Caller) -> None:
 
 async def test_a_body_of_another_type_is_told_which_to_send(caller: Caller, administrator: InitResult) -> None:
     body = json.dumps({"KeyId": administrator.key_id, "KeySecret": administrator.key_secret})
-    for content_type, status in (("text/plain", 400), ("", 400), ("application/json; charset=utf-8", 200)):
+    taken = ("application/json", "application/json; charset=utf-8", "text/json", "Text/JSON ;charset=utf-8")
+    refused = ("text/plain", "", "text/jsonp", "text/json+x", "x-text/json")
+    for content_type, status in [*((one, 200) for one in taken), *((one, 400) for one in refused)]:
         headers = {"Content-Type": content_type}
         login = f"{caller.url}/api/v4/Account/ApiKeyLogin"
         async with caller.http.post(login, data=body, headers=headers) as answer:

@@ -68,7 +68,10 @@ async def test_an_application_as_it_is_shown(caller: Caller) -> None:
     assert made["AddedToAssetGroupBy"] == "administrator"
     assert all(made[name] is None for name in TEXTS)
     # What nobody knows here is null, what there is none of is none.
-    assert all(made[name] is None for name in ("RR_MaxSeverity", "CustomFields", "ScanTechnologies"))
+    assert made["CustomFields"] is None
+    assert (made["ScanTechnologies"], made["RR_MaxSeverity"]) == ("NONE", 0)
+    flags = ("LockedToSubscription", "AutoDeleteExceededScans", "HasExceedingIssuesNumber", "HasExceedingScansNumber")
+    assert all(made[name] is False for name in flags)
     assert (made["Presences"], made["ComplianceStatuses"], made["UseOnlyAppPresences"]) == ([], [], False)
     assert (await caller.get("Apps"))["Items"] == [made]
 

@@ -1,16 +1,15 @@
 """How often one may ask: counted for users, addresses and organizations, each for itself."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings, Limits
-from tests.integration.controlplane.databases import ON_SQLITE
 from tests.integration.controlplane.peers import Caller, cloud_event, logged_in
 from tests.integration.controlplane.people import person
 
-pytestmark = ON_SQLITE
 REQUESTS = 12
 
 
@@ -48,6 +47,20 @@ async def test_who_is_not_logged_in_is_limited_by_address(caller: Caller) -> Non
     await caller.get("Presences")
     async with caller.http.get(f"{caller.url}/healthz") as answer:
         assert answer.status == 200
+
+
+async def test_what_no_resource_answers_is_counted_for_the_address(caller: Caller) -> None:
+    nobody = Caller(caller.url, caller.http)
+    for number in range(REQUESTS // 3):
+        await nobody.get(f"Nope/{number}", 404)
+        await caller.get("Nope", 404)
+        await nobody.call("PATCH", "Presences", 405)
+    await refused(nobody, "GET", "Nope")
+    await refused(nobody, "PATCH", "Presences")
+    await refused(nobody, "GET", "Presences")
+    async with caller.http.get(f"{caller.url}/nope") as answer:
+        assert answer.status == 404
+    await caller.get("Presences")
 
 
 async def test_log_ins_have_a_stricter_limit(caller: Caller, administrator: InitResult) -> None:
@@ -100,3 +113,35 @@ class TestBehindAProxy:
             await refused(nobody, "GET", "Presences", headers={"X-Forwarded-For": "2001:db8::ffff"})
             await nobody.call("GET", "Presences", 401, headers={"X-Forwarded-For": "2001:db8:0:1::1"})
             await nobody.call("GET", "Presences", 401, headers={"X-Forwarded-For": "nonsense"})
+
+
+class TestDefaults:
+    @pytest.fixture
+    def limits(self) -> Limits:
+        return Limits()
+
+    async def test_of_requests_are_in_force(self, caller: Caller) -> None:
+        other = await person(caller)
+        of_that = 2
+        for _ in range(500 - of_that):
+            await caller.get("Account/IsAuthenticated")
+        await refused(caller, "GET", "Account/IsAuthenticated")
+        await other.get("Account/IsAuthenticated")
+
+    async def test_of_events_are_in_force(self, caller: Caller) -> None:
+        async def sent(batch: int) -> int:
+            events = [cloud_event(str(number), id=f"{batch}.{number}") for number in range(100)]
+            content_type = {"Content-Type": "application/cloudevents-batch+json"}
+            async with caller.http.post(
+                f"{caller.url}/api/v4/Events", json=events, headers={**caller.headers, **content_type}
+            ) as answer:
+                return answer.status
+
+        statuses = await asyncio.gather(*(sent(batch) for batch in range(30)))
+        # What is one too many is counted with one event. A second may end before the last batch is counted.
+        assert statuses.count(201) >= 9
+        assert statuses.count(429) > 0
+
+
+def test_the_defaults() -> None:
+    assert Limits().model_dump() == {"requests_per_minute": 500, "logins_per_minute": 30, "events_per_second": 1000}

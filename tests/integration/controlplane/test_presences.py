@@ -95,7 +95,7 @@ async def test_a_presence_is_renamed(caller: Caller) -> None:
     assert (await caller.call("PUT", path, 400, json={"PresenceName": "branch"}))["Key"] == (
         "PRESENCE_NAME_ALREADY_EXISTS"
     )
-    for name in ("", "x" * 129, None):
+    for name in ("", "x" * 129, None, "a\nb", "a\u202eb", "\x7f", " office"):
         await caller.call("PUT", path, 400, json={"PresenceName": name})
     names = [item["PresenceName"] for item in (await caller.get("Presences?$orderby=PresenceName desc"))["Items"]]
     assert names == ["head office", "branch"]

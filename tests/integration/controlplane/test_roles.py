@@ -27,8 +27,10 @@ async def test_the_predefined_roles_are_there(caller: Caller) -> None:
     }
     assert [role["Name"] for role in roles if role["IsDefault"]] == ["Application Manager"]
     assert all(role["Predefined"] and role["IsAssignable"] for role in roles)
+    assert roles[0]["AsmId"] is None
     assert set(roles[0]) == {
-        "Id", "Name", "Description", "ExternalGroupName", "Capabilities", "IsDefault", "Predefined", "IsAssignable"
+        "Id", "AsmId", "Name", "Description", "ExternalGroupName", "Capabilities", "IsDefault", "Predefined",
+        "IsAssignable",
     }  # fmt: skip
 
 

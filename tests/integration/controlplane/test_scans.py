@@ -7,9 +7,10 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from presence.controlplane.api.scans import FIELDS, IGNORED
+from presence.controlplane.api.scans import EXECUTION_FIELDS, FIELDS, IGNORED
 from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings, Events
+from presence.controlplane.store.executions import COLUMNS as STORED
 from presence.controlplane.store.scans import COLUMNS
 from tests.integration.controlplane.peers import Caller, logged_in
 from tests.integration.controlplane.people import default_group, group, person, role_id, stranger
@@ -91,6 +92,40 @@ async def test_the_numbers_of_an_application_are_true(caller: Caller) -> None:
         ("Shop", 2, 3),
         ("Bank", 1, 0),
     ]
+
+
+async def test_an_application_has_the_technologies_of_its_scans(caller: Caller) -> None:
+    async def technologies() -> dict[str, str]:
+        return {app["Name"]: app["ScanTechnologies"] for app in (await caller.get("Apps"))["Items"]}
+
+    shop, _bank = await application(caller), await application(caller, "Bank")
+    assert await technologies() == {"Bank": "NONE", "Shop": "NONE"}
+    for technology in ("ScaAnalyzer", "IFA", "StaticAnalyzer", "ScaAnalyzer"):
+        await scan(caller, shop, Technology=technology)
+    assert await technologies() == {"Bank": "NONE", "Shop": "SAST, SCA"}
+    for technology in ("IASTAnalyzer", "DastAutomation", "DynamicAnalyzer"):
+        await scan(caller, shop, Technology=technology)
+    assert (await caller.call("PUT", f"Apps/{shop}", 200, json={}))["ScanTechnologies"] == "DAST, SAST, IAST, SCA"
+
+
+async def test_executions_are_asked_for_as_other_lists_are(caller: Caller) -> None:
+    scan_id = (await scan(caller))["Id"]
+    made = [(await start(caller, scan_id))["Id"] for _ in range(103)]
+    path = f"Scans/{scan_id}/Executions"
+    assert len(await caller.get(path)) == 100
+    assert {one["Id"] for one in await caller.get(f"{path}?$top=500")} == set(made)
+    pages = [await caller.get(f"{path}?$top=40&$skip={skip}&$orderby=Id") for skip in (0, 40, 80)]
+    assert [one["Id"] for page in pages for one in page] == sorted(made)
+    await put(caller, made[7], Status="Ready", NIssuesFound=3)
+    assert await caller.get(f"{path}?$filter=NIssuesFound gt 2 and ScanEndTime ne null&$select=Id,Status") == [
+        {"Id": made[7], "Status": "Ready"}
+    ]
+    await put(caller, made[8], Status="Running")
+    latest = await caller.get(f"{path}?$top=2&$orderby=ExecutedAt desc,Status")
+    assert {one["Id"] for one in latest} == {made[7], made[8]}
+    assert set(EXECUTION_FIELDS) <= set(STORED)
+    for query in ("$top=501", "$top=x", "$filter=Nope eq 1", "$expand=Scan", "$orderby=CreatedBy"):
+        assert (await caller.get(f"{path}?{query}", 400))["Key"] == "ODATA_QUERY_ERROR"
 
 
 async def test_what_an_engine_can_say(caller: Caller) -> None:

@@ -52,6 +52,10 @@ class TestStructured:
     def test_is_read(self, content_type: str) -> None:
         assert structured(EVENT, content_type) == Message([HAPPENING], is_batch=False)
 
+    def test_a_byte_order_mark_may_stand_before_it(self) -> None:
+        marked = b"\xef\xbb\xbf" + json.dumps([EVENT]).encode()
+        assert read([("content-type", BATCH)], marked) == Message([HAPPENING], is_batch=True)
+
     def test_all_attributes(self) -> None:
         more = {
             "time": "2018-04-05T17:31:00.25Z", "datacontenttype": "text/xml", "dataschema": "http://x/y",
