@@ -2,8 +2,9 @@
 
 Lines of the libraries (standard library loggers) take the same way and look the same. Writing happens
 in a thread of its own behind a bounded queue, so that a blocked pipe never stalls the event loop:
-what does not fit is dropped and counted. Secrets are kept out at the source: they are typed
-(`SecretStr`, fields without repr), and exceptions are rendered without local variables.
+what does not fit is dropped and counted, and a line says how much as soon as there is room again.
+Secrets are kept out at the source: they are typed (`SecretStr`, fields without repr), and exceptions
+are rendered without local variables.
 """
 
 import atexit
@@ -25,11 +26,11 @@ _QUIET = ("websockets", "uvicorn.access", "uvicorn.error", "aiosqlite", "alembic
 
 
 class BoundedQueueHandler(QueueHandler):
-    """Never waits for the reader of the log; `dropped` counts what was lost by that."""
+    """Never waits for the reader of the log; `dropped` counts what was lost by that, `told` of it in the log."""
 
     def __init__(self, lines: "queue.Queue[Any]") -> None:
         super().__init__(lines)
-        self.dropped = 0
+        self.dropped = self.told = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
@@ -42,20 +43,41 @@ class BoundedQueueHandler(QueueHandler):
         return record
 
 
-_listeners: list[QueueListener] = []
+class _Writer(QueueListener):
+    """The thread that writes what `source` queues. It tells what was dropped once half of the queue is free."""
+
+    def __init__(self, lines: "queue.Queue[Any]", output: logging.Handler, source: BoundedQueueHandler) -> None:
+        super().__init__(lines, output)
+        self._lines, self._source = lines, source
+
+    def handle(self, record: logging.LogRecord) -> None:
+        super().handle(record)
+        source = self._source
+        count = source.dropped - source.told
+        if count and self._lines.qsize() <= self._lines.maxsize // 2:
+            source.told += count
+            log.warning("log lines dropped", count=count, reason="the reader of the log was too slow")
+
+    def end(self, timeout: float) -> bool:
+        """Writes what is queued. False if the reader of the log did not take it in `timeout` seconds."""
+        try:
+            self._lines.put(None, timeout=timeout)
+        except queue.Full:
+            return False
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+
+_listeners: list[_Writer] = []
 _loggers: list[FilteringBoundLogger] = []
 
 
 def close(timeout: float = 2.0) -> bool:
     """Writes what is queued. False if the reader of the log did not take it in `timeout` seconds."""
     while _listeners:
-        listener = _listeners.pop()
-        listener.enqueue_sentinel()
-        thread = listener._thread
-        if thread is not None:
-            thread.join(timeout)
-            if thread.is_alive():
-                return False
+        if not _listeners.pop().end(timeout):
+            return False
     return True
 
 
@@ -64,6 +86,14 @@ def get_logger(name: str) -> FilteringBoundLogger:
     logger = cast(FilteringBoundLogger, structlog.get_logger(name))
     _loggers.append(logger)
     return logger
+
+
+log = get_logger(__name__)
+
+
+def dropped() -> int:
+    """Lines that this process could not write, because their reader was too slow."""
+    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, BoundedQueueHandler))
 
 
 def set_level(level: str) -> None:
@@ -102,11 +132,12 @@ def configure(level: str = "info", style: Format = "auto", stream: TextIO | None
     output = logging.StreamHandler(stream)
     output.setFormatter(formatter)
     lines: queue.Queue[Any] = queue.Queue(QUEUE_LINES)
-    listener = QueueListener(lines, output)
+    source = BoundedQueueHandler(lines)
+    listener = _Writer(lines, output, source)
     listener.start()
     atexit.register(close)
     _listeners.append(listener)
-    logging.basicConfig(level=LEVELS[level], handlers=[BoundedQueueHandler(lines)], force=True)
+    logging.basicConfig(level=LEVELS[level], handlers=[source], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
     structlog.configure(

@@ -18,7 +18,8 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
   time has leapt, `link_state` what is told of all this; `identity`: what the link needs of the others. `opening`,
   `ends` and `failures` alone import websockets.
 - `intake`: command -> journal -> Accepted.
-- `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, decide.
+- `worker`: what the backlog lets start, claimed in the journal. `deliver`: one attempt: prepare, send, decide;
+  `attempts`: what is told and counted of each.
 - `http`: one request. `pool`: connections, kept and new; `dial`: opens what the egress policy allows; `wire`: one
   connection; with `http` the only importer of aiohttp's client. `names`: resolution, in threads of its own.
   `targets`: the local options of each host.
@@ -31,8 +32,9 @@ wake it, and the journal is the truth. Acknowledge after the commit; forget afte
 - `pause`: local maintenance, kept in the journal. `reload`: settings that are read again at SIGHUP.
 - `pulse`: what each stage promises of its progress. `status`: who breaks it, what keeps the agent from being ready, and
   its state as one document; `listing`: what the journal shows to a person. They are asked over HTTP: at the ports of
-  `listeners` (`health`) and at the control socket (`control`; `control_path` says where it is). `supervisor`: systemd,
-  whose watchdog is fed by that proof.
+  `listeners` (`health`) and at the control socket (`control`; `control_path` says where it is). `metrics`: what the
+  stages have counted, for Prometheus; `histogram`: how long things took. `supervisor`: systemd, whose watchdog is fed
+  by that proof.
 - `testfire`: one delivery for the command line, through the same code.
 - `checkup`: doctor's checks in their order: `checkup_files`, `checkup_link`, `checkup_journal`, `checkup_targets`, each
   through the same code; `finding`: what one found; `authorities`: who vouches for the control plane. `effective`: the

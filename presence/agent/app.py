@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from presence import __version__
 from presence.agent import listeners
+from presence.agent.attempts import AttemptCounts, AttemptLog
 from presence.agent.backlog import Backlog
 from presence.agent.control import commands, control_socket, known_peers_only
 from presence.agent.control_path import settings_file
@@ -28,6 +29,7 @@ from presence.agent.journal import Journal, open_journal
 from presence.agent.keys import STORED, Keys
 from presence.agent.ledger import Bounds
 from presence.agent.link import Link
+from presence.agent.metrics import Metrics
 from presence.agent.outage import Unwritable
 from presence.agent.pause import Pause
 from presence.agent.pulse import Pulse
@@ -38,7 +40,7 @@ from presence.agent.settings import AgentSettings, load_settings
 from presence.agent.status import Parts, Status, describe
 from presence.agent.supervisor import Watchdog, notify, watchdog_seconds
 from presence.agent.targets import Targets
-from presence.agent.worker import AttemptLog, Worker, host_limits
+from presence.agent.worker import Worker, host_limits
 from presence.clock import SystemClock
 from presence.errors import PresenceError
 from presence.logs import get_logger
@@ -104,8 +106,8 @@ async def _run(settings: AgentSettings, config: Path | None) -> None:
         http = await resources.enter_async_context(Http(own, clock, *reading))
         spans = await resources.enter_async_context(traced(settings.tracing, "presence-agent"))
         agent = Agent(settings, config, journal, http, targets, sockets, spans)
-        await resources.enter_async_context(Serving(sockets, pages(agent.status)))
-        asked = [*pages(agent.status), *commands(journal, agent.pause)]
+        await resources.enter_async_context(Serving(sockets, pages(agent.status, agent.metrics)))
+        asked = [*pages(agent.status, agent.metrics), *commands(journal, agent.pause)]
         await resources.enter_async_context(Serving([control], asked, [known_peers_only]))
         held, _ = await journal.held()
         log.info(
@@ -136,7 +138,7 @@ class Agent:
         clock, run = SystemClock(), str(uuid4())
         self._path = settings.journal.location()
         self._journal = journal
-        self._attempts = AttemptLog()
+        self._attempts = AttemptCounts(AttemptLog(clock))
         self._seen: Seen | None = None
         self._sees = asyncio.Event()
         retry = settings.retry.policy()
@@ -160,12 +162,12 @@ class Agent:
             self.pause.pulse, self._reload.pulse, self._tidying,
         )  # fmt: skip
         places = tuple(listeners.place_of(listening) for listening in sockets)
-        self.status = Status(
-            Parts(
-                journal, self._path, self._link, self._worker, self.pause, pulses, lambda: self._reload.settings,
-                settings_file(config), run, places,
-            )
+        parts = Parts(
+            journal, self._path, self._link, self._worker, self.pause, pulses, lambda: self._reload.settings,
+            settings_file(config), run, places,
         )  # fmt: skip
+        self.status = Status(parts)
+        self.metrics = Metrics(parts, self._intake, self._attempts)
         self._observe(settings.egress.mode)
 
     async def run(self, signals: "Signals") -> bool:

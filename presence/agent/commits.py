@@ -16,8 +16,10 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from presence.agent.histogram import Histogram
 from presence.agent.journal_file import is_damage, may_pass, words
 from presence.agent.outage import Outage, Unwritable
 from presence.errors import JournalError
@@ -30,6 +32,7 @@ GROUP = 1000
 """Items in one commit at the most."""
 BUSY, LINGER = 8, 0.004
 """After a group of so many items the next one is gathered for so many seconds."""
+_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 _Entry = tuple[Call[Any, Any], Any, asyncio.Future[Any]]
 
@@ -61,6 +64,8 @@ class Commits:
         self._connection = connection
         self._book = book
         self._outage = outage
+        self.seconds = Histogram(_BOUNDS)
+        """What the groups took that wrote something, with their statements and the disk."""
         self._waiting: list[_Entry] = []
         self._busy = False
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -150,7 +155,7 @@ class Commits:
 
     def _commit(self, group: list[_Entry]) -> _Done:
         """The results in the order of the group's entries."""
-        connection = self._connection
+        connection, begun = self._connection, perf_counter()
         connection.execute("BEGIN")
         before = connection.total_changes
         results = self._run(group)
@@ -158,6 +163,8 @@ class Commits:
         if wrote:
             self._book.keep(connection)
         connection.execute("COMMIT")
+        if wrote:
+            self.seconds.add(perf_counter() - begun)
         return _Done(results, wrote)
 
     def _run(self, group: list[_Entry]) -> list[Any]:

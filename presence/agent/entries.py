@@ -93,3 +93,14 @@ def host_of(uri: str) -> str:
     except TemplateError:
         return ""
     return f"{template.host}:{template.port}"
+
+
+@lru_cache(maxsize=1024)
+def target_of(uri: str) -> str:
+    """Where a delivery of this URI goes, in words that hold no value of it: scheme, host and port."""
+    try:
+        template = parse_template(uri)
+    except TemplateError:
+        return "invalid"
+    host = f"[{template.host}]" if ":" in template.host else template.host
+    return f"{template.scheme}://{host}:{template.port}"

@@ -1,4 +1,4 @@
-"""The agent's health over HTTP: /livez, /readyz and /status, for supervisors and monitoring. It only tells.
+"""The agent's health over HTTP: /livez, /readyz, /status and /metrics, for supervisors and monitoring. It only tells.
 
 `Serving` carries the control socket's pages as well.
 """
@@ -11,6 +11,7 @@ from typing import Self
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from presence.agent.metrics import Metrics
 from presence.agent.status import Document, Status
 
 LARGEST_REQUEST = 64 * 1024
@@ -65,7 +66,7 @@ class _Door(asyncio.Protocol):
         served.connection_made(transport)
 
 
-def pages(status: Status) -> list[web.RouteDef]:
+def pages(status: Status, metrics: Metrics) -> list[web.RouteDef]:
     """What anyone may ask who reaches the port."""
 
     async def livez(_request: web.Request) -> web.Response:
@@ -77,7 +78,16 @@ def pages(status: Status) -> list[web.RouteDef]:
     async def whole(_request: web.Request) -> web.Response:
         return answer(await status.document())
 
-    return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/status", whole)]
+    async def counted(request: web.Request) -> web.Response:
+        content_type, text = await metrics.page(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={**_HEADERS, "Content-Type": content_type})
+
+    return [
+        web.get("/livez", livez),
+        web.get("/readyz", readyz),
+        web.get("/status", whole),
+        web.get("/metrics", counted),
+    ]
 
 
 def answer(document: Document, status: int = 200) -> web.Response:

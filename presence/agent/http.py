@@ -116,8 +116,9 @@ class Http:
             until = min(progress.ends, self._loop.time() + request.options.first_byte_timeout)
             async with asyncio.timeout_at(until) as progress.deadline:
                 wire = await self._pool.get(progress)
-                progress.enter(Phase.FIRST_BYTE)
+                progress.enter(Phase.WRITE)
                 wire.ask(_written(request), self._max_header_bytes, self._max_response_bytes)
+                progress.enter(Phase.FIRST_BYTE)
                 head, body = await wire.answer()
                 outcome = self._judge(head)
                 if not body.is_eof():

@@ -1,5 +1,6 @@
 """The stage that takes commands: command -> journal -> answer. Nothing is answered before its commit."""
 
+from collections import Counter
 from itertools import groupby
 from typing import Any
 
@@ -31,6 +32,10 @@ class Intake:
         self._journal = journal
         self.deadline = deadline
         """The local limit of a delivery's age, in milliseconds."""
+        self.busy: Counter[str] = Counter()
+        """Fires that were put off, by the reason."""
+        self.unreadable = 0
+        """Fires that were refused because their content cannot be read: the journal knows nothing of them."""
         self._draining = False
         self.pulse = Pulse("intake")
 
@@ -96,11 +101,13 @@ class Intake:
             reason = Reason.CONTENT_INVALID.value
             report = Report(id=fire.id, state=FinalState.REFUSED, reason=reason, attempts=0, settled_ago=0)
             self._link.say(report, session)
+        self.unreadable += len(fires)
 
     def _put_off(self, fires: list[Fire], session: int, reason: str, retry_in: int) -> None:
         """Answers Busy; one line in the log for all. What is wrong with the journal says a line of its own."""
         if fires:
             line = log.debug if reason == "journal_failed" else log.warning
             line("busy", reason=reason, deliveries=len(fires), retry_in_ms=retry_in)
+            self.busy[reason] += len(fires)
         for fire in fires:
             self._link.say(Busy.model_validate({"id": fire.id, "reason": reason, "retry_in": retry_in}), session)

@@ -19,12 +19,13 @@ from pathlib import Path
 from presence.agent.backlog import Backlog
 from presence.agent.commits import Call, Commits, Item, Result
 from presence.agent.entries import Claimed, LogEntry, Settled, Waiting, host_of
+from presence.agent.histogram import Histogram
 from presence.agent.journal_file import SQL, explain, shrink
 from presence.agent.journal_time import JournalTime
 from presence.agent.ledger import AT_ONCE, Bounds, Kept, Ledger
 from presence.agent.outage import Outage, Unwritable
 from presence.agent.salvage import open_sound
-from presence.agent.tally import Full
+from presence.agent.tally import Full, Tally
 from presence.clock import Clock
 from presence.domain.delivery import FinalState
 from presence.domain.outcome import Reason
@@ -70,9 +71,14 @@ class Journal:
         return not self._outage.lasts
 
     @property
-    def remembers(self) -> int:
-        """How many deliveries are remembered, those that have not ended included."""
-        return self._ledger.tally.rows
+    def tally(self) -> Tally:
+        """What is counted of the deliveries, those that are remembered included. It is for reading."""
+        return self._ledger.tally
+
+    @property
+    def commit_seconds(self) -> Histogram:
+        """What commits took."""
+        return self._commits.seconds
 
     @property
     def pause(self) -> float:

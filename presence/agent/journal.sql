@@ -90,7 +90,10 @@ UPDATE journal SET epoch = epoch + ?;
 UPDATE journal SET now = (SELECT coalesce(max(accepted_at), 0) FROM delivery), boot_id = '';
 
 -- name: counts
-SELECT (SELECT count(*) FROM delivery), (SELECT coalesce(max(settled_order), 0) FROM delivery);
+SELECT (SELECT count(*) FROM delivery),
+       (SELECT coalesce(max(settled_order), 0) FROM delivery),
+       (SELECT count(*) FROM delivery WHERE state = 'held'),
+       (SELECT count(*) FROM delivery WHERE reported_at IS NULL AND settled_at IS NOT NULL);
 
 -- name: unsettled
 SELECT uri, count(*) FROM delivery WHERE reported_at IS NULL AND settled_at IS NULL GROUP BY uri;
@@ -198,6 +201,9 @@ SELECT state, reported_at FROM delivery WHERE id = ?;
 
 -- name: sums
 SELECT state, reason, count(*), min(accepted_at) FROM delivery WHERE reported_at IS NULL GROUP BY 1, 2;
+
+-- name: oldest
+SELECT accepted_at FROM delivery WHERE reported_at IS NULL ORDER BY seq LIMIT 1;
 
 -- name: listed
 SELECT seq, id, state, reason, webhook_id, event, subject_id, uri, method, length(body), authorization IS NOT NULL,

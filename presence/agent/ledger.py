@@ -127,11 +127,13 @@ class Ledger:
         state, reported_at = known
         if state == JournalState.CANCELLED:
             db.execute(SQL["revive"], self._row(fire, deadline))
+            self.tally.unreported -= reported_at is None
             self.tally.began(host_of(fire.uri))
             return Kept.AGAIN
         if reported_at is not None:
             self.tally.order += 1
             db.execute(SQL["report_again"], (self.tally.order, fire.id))
+            self.tally.unreported += 1
         else:
             db.execute(SQL["wanted"], (fire.id,))
         return Kept.HERE
@@ -173,8 +175,8 @@ class Ledger:
         changed = db.execute(SQL["settle"], values).rowcount
         assert changed == len(rows), f"{len(rows) - changed} deliveries were settled, but were not being delivered"
         self.tally.order += len(rows)
-        for uri, _ in ended:
-            self.tally.ended(host_of(uri))
+        for uri, row in ended:
+            self.tally.ended(host_of(uri), row["state"], row["reason"])
         return [None] * len(rows)
 
     def retry(self, db: sqlite3.Connection, rows: Sequence[LogEntry]) -> list[bool]:
@@ -186,6 +188,7 @@ class Ledger:
         """For each whether it is held."""
         values = {"rows": _json(rows), "order": self.tally.order + 1, "length": LOG_LENGTH}
         self.tally.order += len(rows)
+        self.tally.held += len(rows)
         return self._set_back(db, JournalState.HELD, SQL["hold"], values, rows)
 
     def _set_back(
@@ -208,7 +211,10 @@ class Ledger:
             released = db.execute(SQL["release_held"], (self._now(), delivery)).fetchone()
         else:
             released = db.execute(SQL["release"], (self._now(), delivery, attempts)).fetchone()
-        return released[0] if released is not None else None
+        if released is None:
+            return None
+        self.tally.held -= 1
+        return str(released[0])
 
     def cancel(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:
         for delivery in chain.from_iterable(batches):
@@ -222,7 +228,8 @@ class Ledger:
         self.tally.order += 1
         ended = db.execute(SQL["end"], (state, reason, self.tally.order, self._now(), seq, source)).fetchall()
         assert len(ended) == 1, f"delivery {seq} ends as {state}, but was not {source}"
-        self.tally.ended(host_of(ended[0][0]))
+        self.tally.held -= source is JournalState.HELD
+        self.tally.ended(host_of(ended[0][0]), state, reason)
 
     def held(self, db: sqlite3.Connection, asked: Sequence[None]) -> list[tuple[list[str], set[str]]]:
         rows = db.execute(SQL["held"]).fetchall()
@@ -235,7 +242,8 @@ class Ledger:
         return [[_settled(row) for row in db.execute(SQL["unreported"], bounds).fetchall()] for bounds in asked]
 
     def mark_reported(self, db: sqlite3.Connection, batches: Sequence[Sequence[str]]) -> Sequence[None]:
-        db.execute(SQL["mark_reported"], (self._now(), _json(list(chain.from_iterable(batches)))))
+        marked = db.execute(SQL["mark_reported"], (self._now(), _json(list(chain.from_iterable(batches)))))
+        self.tally.unreported -= marked.rowcount
         return [None] * len(batches)
 
     def tidy(self, db: sqlite3.Connection, retentions: Sequence[int]) -> list[bool]:

@@ -9,6 +9,7 @@ for the rest of the agent. Every try is fresh: key, settings' files, name, addre
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 from presence.agent.backoff import STABLE, Backoff
@@ -109,6 +110,16 @@ class Link:
     def status(self) -> LinkStatus:
         """What is known of the link now."""
         return self._chronicle.status()
+
+    @property
+    def changes(self) -> Mapping[LinkState, int]:
+        """How often each state was entered since the start."""
+        return self._chronicle.changes
+
+    @property
+    def failures(self) -> Mapping[Cause, int]:
+        """What ended connections, or kept them from coming about, since the start."""
+        return self._chronicle.failures
 
     def say(self, message: AgentMessage, session: int) -> bool:
         """Queues the message for that session. False if it cannot be said there: the journal keeps what is to be said.

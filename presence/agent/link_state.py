@@ -3,6 +3,7 @@
 offline -> connecting -> online -> draining
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,11 +57,14 @@ class Chronicle:
     """The one setter of the state, `changed` is called after it; one log line for each change that says something new.
 
     A failure that comes again and again is told at once, and then every ten minutes with its count.
+    `changes` to each state and `failures` by their causes are counted since the start.
     """
 
     def __init__(self, clock: Clock, url: str, changed: Callable[[], None] = lambda: None) -> None:
         self.state = LinkState.OFFLINE
         self.clock_offset: int | None = None
+        self.changes: Counter[LinkState] = Counter()
+        self.failures: Counter[Cause] = Counter()
         self._clock = clock
         self._url = url
         self._changed = changed
@@ -102,6 +106,7 @@ class Chronicle:
         now = self._clock.elapsed()
         self._canary_at = None
         self._failure = failure, now
+        self.failures[failure.cause] += 1
         self._enter(LinkState.OFFLINE)
         if stable or len(self._told) >= REMEMBERED:
             self._told.clear()
@@ -133,6 +138,7 @@ class Chronicle:
 
     def _enter(self, state: LinkState) -> None:
         self.state, self._since = state, self._clock.elapsed()
+        self.changes[state] += 1
         self._changed()
 
 

@@ -63,6 +63,15 @@ def sums(db: sqlite3.Connection, asked: Sequence[None]) -> list[Sums]:
     return [found] * len(asked)
 
 
+def oldest(db: sqlite3.Connection, asked: Sequence[None]) -> list[int | None]:
+    """When the oldest was accepted whose end the control plane does not know; None: there is none.
+
+    One that was cancelled and fired again counts since then, but keeps its place: what is behind it is not looked at.
+    """
+    row = db.execute(SQL["oldest"]).fetchone()
+    return [row[0] if row is not None else None] * len(asked)
+
+
 def listed(db: sqlite3.Connection, asked: Sequence[Page]) -> list[list[Entry]]:
     """The oldest first, without their attempts."""
     return [[_entry(row, page.now, whole=False) for row in db.execute(SQL["listed"], page._asdict())] for page in asked]

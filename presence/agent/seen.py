@@ -4,11 +4,11 @@ import asyncio
 import ipaddress
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from presence.agent.attempts import Observer
 from presence.agent.deliver import destination_of
 from presence.agent.entries import Claimed
 from presence.domain.address import Address
@@ -25,8 +25,6 @@ SEEN = "egress-seen.json"
 
 MOST = 10_000
 """Different targets that are remembered."""
-
-Observer = Callable[[Claimed, Attempt, Step], None]
 
 
 class Sight(NamedTuple):

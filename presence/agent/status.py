@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from presence import __version__
+from presence import __version__, logs
 from presence.agent import listing
 from presence.agent.journal import Journal
 from presence.agent.link import Link
@@ -106,6 +106,7 @@ class Status:
             "link": self._link(),
             "journal": await self._journal(),
             "deliveries": self._deliveries(),
+            "log": {"dropped": logs.dropped()},
         }
 
     async def _journal_answers(self) -> bool:
@@ -144,8 +145,8 @@ class Status:
         document: Document = {
             "path": str(self._parts.path),
             "writable": answers and journal.is_writable,
-            "size_bytes": _size(self._parts.path),
-            "remembered": journal.remembers,
+            "size_bytes": size_of(self._parts.path),
+            "remembered": journal.tally.rows,
         }
         if answers:
             sums = await journal.look(listing.sums, None)
@@ -181,7 +182,7 @@ def describe(link: LinkStatus) -> str:
     return f"{link.state.value}: {link.failure.cause.value}: {link.failure.reason}"
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     """Bytes of the journal's files."""
     return sum(_bytes(file) for file in (path, path.with_name(f"{path.name}-wal")))
 

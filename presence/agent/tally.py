@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 
+from presence.domain.delivery import FinalState
+from presence.domain.outcome import Reason
+
 HOST_SHARE = 5
 """One host may hold one of so many parts of the journal: when it is down, there is room for the others."""
 
@@ -19,31 +22,37 @@ class Full(StrEnum):
 class Tally:
     """`unsettled`: deliveries that have not ended, also by host. `rows`: those and the ones that are remembered.
 
-    `order`: that of the delivery that ended or was held last.
+    `order`: that of the delivery that ended or was held last. `held` wait for a person; `unreported` have ended, and
+    their reports are not acknowledged. `ends`: how those ended that ended since the start.
     """
 
     def __init__(self, max_deliveries: int, max_remembered: int) -> None:
         self._max_deliveries = max_deliveries
         self._max_of_host = max(1, max_deliveries // HOST_SHARE)
         self._max_rows = max_remembered
-        self.set({}, 0, 0)
+        self.ends: Counter[tuple[FinalState, Reason]] = Counter()
+        self.set({}, 0, 0, 0, 0)
 
-    def set(self, hosts: Mapping[str, int], rows: int, order: int) -> None:
+    def set(self, hosts: Mapping[str, int], rows: int, order: int, held: int, unreported: int) -> None:
         self._hosts = Counter(hosts)
         self.unsettled = self._hosts.total()
         self.rows = rows
         self.order = order
+        self.held = held
+        self.unreported = unreported
         self.begin()
 
     def begin(self) -> None:
         """What is counted from here on is undone by `undo`."""
         self._changes: list[tuple[str, int]] = []
-        self._before = self.rows, self.order
+        self._new_ends: list[tuple[FinalState, Reason]] = []
+        self._before = self.rows, self.order, self.held, self.unreported
 
     def undo(self) -> None:
         for host, change in reversed(self._changes):
             self._count(host, -change)
-        self.rows, self.order = self._before
+        self.ends.subtract(self._new_ends)
+        self.rows, self.order, self.held, self.unreported = self._before
         self.begin()
 
     def of(self, host: str) -> int:
@@ -65,9 +74,14 @@ class Tally:
         self._count(host, 1)
         self._changes.append((host, 1))
 
-    def ended(self, host: str) -> None:
+    def ended(self, host: str, state: FinalState, reason: Reason) -> None:
+        """A delivery to that host has ended so; its report is not acknowledged."""
         self._count(host, -1)
         self._changes.append((host, -1))
+        self.unreported += 1
+        end = state, reason
+        self.ends[end] += 1
+        self._new_ends.append(end)
 
     def _count(self, host: str, change: int) -> None:
         self.unsettled += change

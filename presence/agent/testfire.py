@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from presence.agent.attempts import Observer
 from presence.agent.backlog import Backlog
 from presence.agent.deliver import Deliver
 from presence.agent.entries import Claimed, Settled
@@ -17,7 +18,7 @@ from presence.agent.ledger import Bounds
 from presence.agent.names import Resolver, is_no_such_name
 from presence.agent.settings import AgentSettings
 from presence.agent.targets import TargetOptions, Targets
-from presence.agent.worker import Observer, Worker, host_limits
+from presence.agent.worker import Worker, host_limits
 from presence.clock import SystemClock
 from presence.domain.address import Address
 from presence.domain.egress import Allowed, EgressPolicy

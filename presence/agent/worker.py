@@ -1,47 +1,29 @@
 """The stage that makes attempts: takes what may start from the backlog, claims it in the journal, settles each."""
 
 import asyncio
-import logging
 from collections.abc import Callable
-from functools import lru_cache
 from typing import assert_never
 
+from presence.agent.attempts import Observer
 from presence.agent.backlog import HostLimits
 from presence.agent.deliver import Deliver
-from presence.agent.entries import Claimed, as_entry, host_of
+from presence.agent.entries import Claimed, as_entry, host_of, target_of
 from presence.agent.journal import Journal
 from presence.agent.outage import Unwritable
 from presence.agent.pulse import REST, Pulse
 from presence.agent.targets import Targets
 from presence.domain.circuit import Circuit, CircuitState
 from presence.domain.delivery import FinalState
-from presence.domain.outcome import (
-    CERTIFICATE_FAULTS,
-    Attempt,
-    Fault,
-    Outcome,
-    Refused,
-    Response,
-    TransportFailure,
-    hint_of,
-)
-from presence.domain.retry import Hold, RetryAfter, Settle, Step, name_of
-from presence.domain.template import TemplateError, parse_template
+from presence.domain.outcome import CERTIFICATE_FAULTS, Fault, Outcome, Refused, Response, TransportFailure
+from presence.domain.retry import Hold, RetryAfter, Settle
 from presence.logs import get_logger
 
 log = get_logger(__name__)
 
 TURN_SECONDS = 30.0
 """Within so many what may start is claimed, and what an attempt gave is settled, unless the disk takes nothing."""
-GREETED = 1000
-"""Targets whose first success is worth a line at level info."""
-
-
 ANSWERED = CERTIFICATE_FAULTS | {Fault.MALFORMED_RESPONSE, Fault.HEADERS_TOO_LARGE}
 """Faults that a host shows which is up: it says something, though nothing useful."""
-
-Observer = Callable[[Claimed, Attempt, Step], None]
-"""Called after each attempt, once its outcome is in the journal."""
 
 
 class Worker:
@@ -183,52 +165,3 @@ def _log_circuit(host: str, circuit: Circuit, now: int, waiting: int) -> None:
         log.warning("circuit", host=host, state=circuit.state, probe_in_ms=probe, waiting=waiting)
     elif circuit.state is CircuitState.CLOSED:
         log.info("circuit", host=host, state=circuit.state, waiting=waiting)
-
-
-class AttemptLog:
-    """Writes the canonical line of each attempt. A URI is shown as its target: its values may be confidential."""
-
-    def __init__(self) -> None:
-        self._greeted: set[str] = set()
-
-    def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
-        target = target_of(claimed.uri)
-        level = logging.WARNING
-        if isinstance(step, Settle) and step.state is FinalState.SUCCEEDED:
-            level = logging.DEBUG if attempt.number == 1 else logging.INFO
-            if target not in self._greeted and len(self._greeted) < GREETED:
-                self._greeted.add(target)
-                level = logging.INFO
-        if log.is_enabled_for(level):
-            log.log(level, "attempt", **_line(claimed, attempt, step, target))
-
-
-def _line(claimed: Claimed, attempt: Attempt, step: Step, target: str) -> dict[str, object]:
-    """What the line says; nothing about what did not happen."""
-    fields: dict[str, object] = {
-        "delivery": claimed.id,
-        "target": target,
-        "attempt": attempt.number,
-        "outcome": attempt.describe(),
-        "hint": hint_of(attempt.outcome),
-        "address": attempt.address,
-        "proxy": attempt.proxy,
-        "took_ms": attempt.took,
-        "repeated": attempt.repeated or None,
-        "observed": attempt.observed or None,
-        "step": name_of(step),
-        "reason": None if isinstance(step, RetryAfter) else step.reason,
-        "retry_in_ms": step.delay if isinstance(step, RetryAfter) else None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-@lru_cache(maxsize=1024)
-def target_of(uri: str) -> str:
-    """Where a delivery of this URI goes, in words that hold no value of it: scheme, host and port."""
-    try:
-        template = parse_template(uri)
-    except TemplateError:
-        return "invalid"
-    host = f"[{template.host}]" if ":" in template.host else template.host
-    return f"{template.scheme}://{host}:{template.port}"

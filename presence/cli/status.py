@@ -40,6 +40,9 @@ def as_text(document: dict[str, Any]) -> list[str]:
     rows += [*_link(document["link"]), *_journal(document["journal"]), *_deliveries(document["deliveries"])]
     rows.append(("settings", document["config"] or "environment variables and defaults"))
     rows.append(("health at", ", ".join(document["listeners"]) or "-"))
+    if document["log"]["dropped"]:
+        lost = f"{document['log']['dropped']} lines dropped: its reader is slow"
+        rows.append(("log", click.style(lost, fg="yellow")))
     return [f"{name:<14}{value}" for name, value in rows]
 
 

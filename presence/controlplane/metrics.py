@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.openmetrics import exposition as openmetrics
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600, 21_600, 86_400)
@@ -89,5 +96,8 @@ class Metrics:
         for state, count in backlog.deliveries.items():
             self._waiting.labels(state).set(count)
         self._oldest.set(backlog.oldest_age)
-        encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
+        # prometheus_client's own choice fails where the version is none.
+        if "application/openmetrics-text" in accept:
+            text = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            return openmetrics.CONTENT_TYPE_LATEST, text
+        return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry)

@@ -75,6 +75,15 @@ class Reason(StrEnum):
     """Held: the request may have been sent, and nobody knows whether it took effect; a person decides."""
 
 
+CONTENT_REFUSALS = (Reason.TEMPLATE_INVALID, Reason.SUBJECT_INVALID, Reason.CONTENT_INVALID, Reason.BODY_INVALID)
+POLICY_REFUSALS = (
+    *(Reason.METHOD_NOT_ALLOWED, Reason.DENIED_ALWAYS, Reason.DENIED_BY_RULE, Reason.DENIED_LOOPBACK),
+    *(Reason.DENIED_OWN_LISTENER, Reason.NOT_ALLOWED, Reason.OTHER_NETWORK, Reason.PATH_AMBIGUOUS),
+    *(Reason.PROXY_NEEDS_RULE, Reason.PROXY_UNRESOLVED),
+)
+"""Why a delivery can be `Refused`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """The target answered with a status line. `retry_after` in milliseconds; `location`: a redirect's host."""

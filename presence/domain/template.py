@@ -105,6 +105,27 @@ def parse_template(text: str) -> UriTemplate:
     return UriTemplate(text, scheme, host, port, names, has_encoded_slash, pieces, "%25" not in text)
 
 
+@lru_cache(maxsize=1024)
+def masked(text: str) -> str | None:
+    """The template for a log: what its query says is `***`, but for placeholders. None where it is no template.
+
+    A query often holds a token; the path is the webhook's own text, without the values that it is expanded with.
+    """
+    try:
+        parse_template(text)
+    except TemplateError:
+        return None
+    before, question, query = text.partition("?")
+    return before + question + "&".join(map(_masked_pair, query.split("&"))) if query else text
+
+
+def _masked_pair(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        return pair if _BRACES.fullmatch(pair) or not pair else "***"
+    return pair if _BRACES.fullmatch(value) or not value else f"{name}=***"
+
+
 def path_of(uri: str) -> str:
     """The path of an expanded URI, without the query; `/` where it is empty."""
     beyond_scheme = uri.partition("?")[0].partition("://")[2]

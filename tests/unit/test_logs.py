@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from presence import logs
 from presence.logs import LEVELS, BoundedQueueHandler, configure, get_logger
 
 SECRET = "hunter2-canary-secret"
@@ -220,6 +222,49 @@ def test_full_queue_drops_and_counts_and_never_waits() -> None:
     assert [lines.get_nowait() for _ in range(2)] == records[:2]
     handler.handle(records[4])
     assert (lines.get_nowait(), handler.dropped) == (records[4], 3)
+
+
+class Stuck(io.StringIO):
+    """Takes nothing before `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.reached = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        self.go.wait(20)
+        return super().write(text)
+
+
+def test_what_was_dropped_is_told_once_when_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "QUEUE_LINES", 10)
+    stream = Stuck()
+    configure("info", "json", stream)
+    get_logger("x").info("0")
+    assert stream.reached.wait(20)
+    for number in range(1, 15):
+        get_logger("x").info(str(number))
+    assert logs.dropped() == 4
+    stream.go.set()
+    lines = json_lines(stream)
+    assert [line["event"] for line in lines] == [*map(str, range(11)), "log lines dropped"]
+    assert (lines[-1]["count"], lines[-1]["level"], lines[-1]["logger"]) == (4, "warning", "presence.logs")
+    get_logger("x").info("after")
+    assert [line["event"] for line in json_lines(stream)][-2:] == ["log lines dropped", "after"]
+    assert logs.dropped() == 4
+
+
+def test_the_end_does_not_wait_for_a_reader_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "QUEUE_LINES", 3)
+    stream = Stuck()
+    configure("info", "json", stream)
+    get_logger("x").info("0")
+    assert stream.reached.wait(20)
+    for number in range(5):
+        get_logger("x").info(str(number))
+    assert not logs.close(timeout=0.05)
+    stream.go.set()
 
 
 def test_configuring_again_replaces() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from presence.agent.entries import Claimed
-from presence.agent.journal_file import connect
+from presence.agent.journal_file import SQL, connect
 from presence.agent.journal_time import JournalTime
 from presence.agent.ledger import LOG_LENGTH, Bounds, Kept, Ledger
 from presence.agent.tally import Full
@@ -155,12 +155,18 @@ def test_every_call_in_every_state(book: Book, name: str, state: JournalState) -
     message = book.in_state(state)
     expected = CHANGES.get((name, state), state)
     if name in DEMANDING and state is not States.DELIVERING:
+        book.ledger.begin()
         with pytest.raises(AssertionError, match="not being delivered"):
             CALLS[name](book, message)
+        book.ledger.undo()
     else:
         CALLS[name](book, message)
     assert book.row(message.id)["state"] == expected
-    assert book.ledger.tally.unsettled == (expected in (States.PENDING, States.DELIVERING, States.HELD))
+    tally = book.ledger.tally
+    assert tally.unsettled == (expected in (States.PENDING, States.DELIVERING, States.HELD))
+    rows, _, held, unreported = book.db.execute(SQL["counts"]).fetchone()
+    assert (tally.rows, tally.held, tally.unreported) == (rows, held, unreported)
+    assert sum(tally.ends.values()) == (1 if expected in set(FinalState) else state is States.CANCELLED)
 
 
 def test_every_change_is_one_that_the_states_allow() -> None:

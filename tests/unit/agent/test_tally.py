@@ -6,18 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from presence.agent.tally import Full, Tally
+from presence.domain.delivery import FinalState
+from presence.domain.outcome import Reason
 
 HOSTS = ["a:80", "b:80", "c:443"]
+END = FinalState.FAILED, Reason.GONE
 
 
 @given(st.lists(st.tuples(st.lists(st.tuples(st.sampled_from(HOSTS), st.booleans()), max_size=8), st.booleans())))
 def test_it_follows_what_is_committed_and_forgets_what_is_undone(
     groups: list[tuple[list[tuple[str, bool]], bool]],
 ) -> None:
-    tally, truth, rows = Tally(10_000, 10_000), Counter[str](), 0
+    tally, truth, rows, ended = Tally(10_000, 10_000), Counter[str](), 0, 0
     for changes, committed in groups:
         tally.begin()
-        after = truth.copy()
+        after, ends = truth.copy(), ended
         for host, begins in changes:
             if begins:
                 after[host] += 1
@@ -25,13 +28,15 @@ def test_it_follows_what_is_committed_and_forgets_what_is_undone(
                 tally.rows += 1
             elif after[host]:
                 after[host] -= 1
-                tally.ended(host)
+                ends += 1
+                tally.ended(host, *END)
         if committed:
-            truth, rows = after, tally.rows
+            truth, rows, ended = after, tally.rows, ends
         else:
             tally.undo()
         assert [tally.of(host) for host in HOSTS] == [truth[host] for host in HOSTS]
         assert (tally.unsettled, tally.rows) == (truth.total(), rows)
+        assert (tally.unreported, tally.ends[END], tally.ends.total()) == (ended, ended, ended)
 
 
 def test_the_widest_reason_is_given() -> None:

@@ -1,4 +1,4 @@
-"""The stage that makes attempts, over a real journal and real sockets: bounds, steps, drain, and what it logs."""
+"""The stage that makes attempts, over a real journal and real sockets: bounds, steps, drain, and its circuits."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from presence.agent.entries import Claimed, Settled, Waiting
 from presence.agent.journal import Journal, open_journal
 from presence.agent.ledger import Bounds
 from presence.agent.targets import Targets
-from presence.agent.worker import AttemptLog, Worker, host_limits
+from presence.agent.worker import Worker, host_limits
 from presence.clock import SystemClock
 from presence.domain.circuit import FAILURES
 from presence.domain.delivery import FinalState
-from presence.domain.outcome import Attempt, Fault, Outcome, Phase, Reason, Refused, Response, TransportFailure
-from presence.domain.retry import Hold, RetryAfter, RetryPolicy, Settle, Step
+from presence.domain.outcome import Attempt
+from presence.domain.retry import Hold, RetryPolicy, Step
 from presence.protocol.messages import Fire
 from tests.support.control_plane import DAY, fire
 from tests.support.odd_hosts import closed_port
-from tests.support.requests import Table, agent_settings, claimed, client
+from tests.support.requests import Table, agent_settings, client
 from tests.support.target import NO_CONTENT, Target, closing, hang_up, head, in_turn, silence, status
 
 QUICK = RetryPolicy(max_attempts=3, initial=20, maximum=40, deadline=DAY)
@@ -343,78 +343,3 @@ class TestHostLimits:
             {"host": "fd00::/8", "max_in_flight": 1},
         ]
         assert host_limits(Targets(agent_settings(*map(dict, tables), per_host=7)))(word) == expected
-
-
-URI = "https://Jenkins.corp:8443/{SubjectId}?secret=canary"
-
-
-def logged(outcome: Outcome, step: Step, uri: str = URI, log: AttemptLog | None = None, **attempt: Any) -> list[Any]:
-    """The lines for one attempt."""
-    fields: dict[str, Any] = {"number": 1, "at": 0, "took": 12, "outcome": outcome, **attempt}
-    with capture_logs() as lines:
-        (log or AttemptLog())(claimed(uri, authorization="Bearer canary"), Attempt(**fields), step)
-    return lines
-
-
-DELIVERED = Settle(FinalState.SUCCEEDED, Reason.DELIVERED)
-
-
-class TestAttemptLog:
-    """One line for each attempt that a person may want to know of."""
-
-    def test_a_line_says_what_happened_and_nothing_that_is_confidential(self) -> None:
-        failure = TransportFailure(Phase.CONNECT, Fault.TIMEOUT)
-        (line,) = logged(failure, RetryAfter(5000), address="10.0.0.1", proxy="p:1", repeated=True, observed=True)
-        assert line == {
-            "event": "attempt",
-            "log_level": "warning",
-            "delivery": "0f8e0f4e-6d6a-4c39-9a5a-7c7f3f1f0c11",
-            "target": "https://jenkins.corp:8443",
-            "attempt": 1,
-            "outcome": "connect: timeout",
-            "hint": "host_down_or_filtered",
-            "address": "10.0.0.1",
-            "proxy": "p:1",
-            "took_ms": 12,
-            "repeated": True,
-            "observed": True,
-            "step": "retry",
-            "retry_in_ms": 5000,
-        }
-
-    @pytest.mark.parametrize(
-        ("outcome", "step", "expected"),
-        [
-            (Response(404), Settle(FinalState.FAILED, Reason.STATUS_FINAL), ("404", "failed", "status_final")),
-            (
-                Refused(Reason.NOT_ALLOWED),
-                Settle(FinalState.REFUSED, Reason.NOT_ALLOWED),
-                ("refused: not_allowed", "refused", "not_allowed"),
-            ),
-            (
-                TransportFailure(Phase.FIRST_BYTE, Fault.RESET, sent=True),
-                Hold(Reason.UNKNOWN),
-                ("first-byte: reset", "held", "unknown"),
-            ),
-        ],
-    )
-    def test_how_it_ended(self, outcome: Outcome, step: Step, expected: tuple[str, str, str]) -> None:
-        (line,) = logged(outcome, step)
-        assert (line["outcome"], line["step"], line["reason"]) == expected
-        assert line["log_level"] == "warning"
-
-    def test_the_first_success_of_a_target_and_those_after_failures_are_worth_a_line(self) -> None:
-        log = AttemptLog()
-        (first,) = logged(Response(204), DELIVERED, log=log)
-        (again,) = logged(Response(204), DELIVERED, log=log)
-        (recovered,) = logged(Response(204), DELIVERED, log=log, number=2)
-        (other,) = logged(Response(204), DELIVERED, uri="http://other.corp/", log=log)
-        levels = [line["log_level"] for line in (first, again, recovered, other)]
-        assert levels == ["info", "debug", "info", "info"]
-
-    @pytest.mark.parametrize(
-        ("uri", "target"), [("http://[fd00::1]/x", "http://[fd00::1]:80"), ("http://{SubjectId}/", "invalid")]
-    )
-    def test_how_the_target_is_named(self, uri: str, target: str) -> None:
-        (line,) = logged(Refused(Reason.TEMPLATE_INVALID), Settle(FinalState.REFUSED, Reason.TEMPLATE_INVALID), uri)
-        assert line["target"] == target

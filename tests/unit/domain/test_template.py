@@ -17,6 +17,7 @@ from presence.domain.template import (
     PLACEHOLDERS,
     TemplateError,
     UriTemplate,
+    masked,
     parse_template,
     path_of,
 )
@@ -614,3 +615,27 @@ def _same_host(one: str, other: str) -> bool:
         return ipaddress.ip_address(one) == ipaddress.ip_address(other)
     except ValueError:
         return one.lower() == other
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("http://h/ScanEnded/{SubjectId}", "http://h/ScanEnded/{SubjectId}"),
+        ("http://H:81/a?token=canary", "http://H:81/a?token=***"),
+        ("http://h/a?id={SubjectId}&token=canary&e={Event}", "http://h/a?id={SubjectId}&token=***&e={Event}"),
+        ("http://h/a?id=canary-{SubjectId}", "http://h/a?id=***"),
+        ("http://h/a?canary", "http://h/a?***"),
+        ("http://h/a?{SubjectId}", "http://h/a?{SubjectId}"),
+        ("http://h?a=canary=b?c=canary", "http://h?a=***"),
+        ("http://h/a?a=1;b=canary&&c=", "http://h/a?a=***&&c="),
+        ("http://h/a?", "http://h/a?"),
+    ],
+)
+def test_what_a_query_says_is_masked(template: str, shown: str) -> None:
+    parse_template(template)
+    assert masked(template) == shown
+
+
+@pytest.mark.parametrize("text", ["", "http://user:canary@h/", "canary", "http://h/{canary}"])
+def test_what_is_no_template_is_not_shown(text: str) -> None:
+    assert masked(text) is None
