@@ -127,8 +127,8 @@ class ControlPlane(Section):
         return parts._replace(scheme=_SCHEMES[parts.scheme], path=path).geturl()
 
     def endpoint(self) -> tuple[str, str, int]:
-        """The scheme, ws or wss, the host without brackets, and the port."""
-        parsed = _parsed(self.url or "")
+        """The scheme, ws or wss, the host without brackets, and the port. Raises ConfigurationError without a URL."""
+        parsed = _parsed(self.address())
         return ("wss" if parsed.scheme == "https" else "ws"), parsed.host, parsed.port
 
     def link_proxy(self) -> LinkProxy | None:
