@@ -14,6 +14,7 @@ from presence.agent.control_path import DEFAULT_FILE, control_socket, state_dire
 from presence.agent.files import NamedFiles
 from presence.agent.listeners import split
 from presence.agent.route import DIRECT, LinkProxy, from_environment, parse_setting
+from presence.agent.setting_names import FOREIGN, PREFIX
 from presence.agent.target_settings import InFlight, Rate, Seconds, Target
 from presence.configuration import Section, load
 from presence.domain.egress import EgressPolicy, parse_lifted
@@ -24,7 +25,6 @@ from presence.domain.webhook import Method
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
 
-PREFIX = "PRESENCE_"
 CREDENTIAL = "presence.key"
 """Name of the key in systemd's credentials directory (`LoadCredential=presence.key:...`)."""
 DEFAULT_KEY_FILE = Path("/etc/presence/presence.key")
@@ -311,4 +311,4 @@ class AgentSettings(BaseSettings):
 
 def load_settings(config: Path | None = None) -> AgentSettings:
     """The settings from the file and the environment; raises ConfigurationError."""
-    return load(AgentSettings, prefix=PREFIX, config=config, default=DEFAULT_FILE, foreign=("PRESENCE_CP_",))
+    return load(AgentSettings, prefix=PREFIX, config=config, default=DEFAULT_FILE, foreign=FOREIGN)

@@ -267,6 +267,23 @@ async def test_commands_without_an_agent_say_so_in_one_line(tmp_path: Path) -> N
         assert "no agent is running here" in err
 
 
+async def test_commands_that_are_given_a_file_that_is_not_there_ask_no_other_agent(tmp_path: Path) -> None:
+    env = agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path)
+    missing = tmp_path / "missing.toml"
+    async with Program("run", env=env) as agent:
+        await agent.said("started")
+        for command in ("status", "healthcheck", "pause", "resume", "deliveries list", "deliveries release x"):
+            code, out, err = await run(*command.split(), "--config", str(missing), env=env)
+            assert (code, out, len(err.splitlines())) == (78, "", 1), command
+            assert err.startswith(f"presence: configuration error: {missing}: there is no such file"), command
+        assert (await run("healthcheck", env=env | {"PRESENCE_CONFIG": str(missing)}))[0] == 78
+        code, _, err = await run("healthcheck", env=env | {"presence_log__level": "debug"})
+        assert (code, "write PRESENCE_LOG__LEVEL" in err) == (78, True)
+        code, out, _ = await run("doctor", "--json", "--config", str(missing), env=env)
+        checks = [check["check"] for check in json.loads(out)["checks"]]
+        assert (code, checks.count("agent")) == (1, 1)
+
+
 @pytest.mark.parametrize("body", ["nothing", "[]", '{"seconds": 0}', '{"seconds": "2h"}', '{"seconds": true}'])
 async def test_nonsense_over_the_socket_is_refused_in_words(tmp_path: Path, body: str) -> None:
     env = agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path)
