@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from presence.errors import ConfigurationError
@@ -35,6 +35,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 MASK = "**********"
 DEFAULT = "default"
+_OF_KEY = "of_key"
 _USERINFO = re.compile(r"(?<=://)[^/@]*(?=@)")
 
 
@@ -42,6 +43,11 @@ class Section(BaseModel):
     """One table of the settings file: frozen, and an unknown key is an error."""
 
     model_config = {"frozen": True, "extra": "forbid", "hide_input_in_errors": True, "allow_inf_nan": False}
+
+
+def fault_of(key: str, text: str) -> PydanticCustomError:
+    """What a section's own validator raises: the line that explains it is that of the key."""
+    return PydanticCustomError(_OF_KEY, "{text}", {"key": key, "text": text})
 
 
 class Setting(NamedTuple):
@@ -171,7 +177,8 @@ def _explain_json(name: str, model: type[BaseModel], prefix: str) -> str:
 
 def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, prefix: str) -> str:
     """One line: where, which key, what is wrong, what is right."""
-    place = locate(fault["loc"], model)
+    inner = (fault["ctx"]["key"],) if fault["type"] == _OF_KEY else ()
+    place = locate((*fault["loc"], *inner), model)
     where = variable_of(place.keys, prefix)
     if where is None and len(place.keys) == 1:
         where = variables_of_section(str(place.keys[0]), prefix)

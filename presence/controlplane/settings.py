@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from presence.configuration import Section, load
+from presence.configuration import Section, fault_of, load
 
 PREFIX = "PRESENCE_CP_"
 DEFAULT_CONFIG = Path("/etc/presence/control-plane.toml")
@@ -113,10 +113,9 @@ class Store(Section):
 
     @model_validator(mode="after")
     def _only_for_postgresql(self) -> "Store":
-        if not self.is_postgresql and (self.owner_url or self.password_file or self.owner_password_file):
-            raise ValueError(
-                "owner_url, password_file and owner_password_file are for PostgreSQL; url is a SQLite file"
-            )
+        for key in ("owner_url", "password_file", "owner_password_file"):
+            if not self.is_postgresql and getattr(self, key):
+                raise fault_of(key, "for PostgreSQL only, and url is a SQLite file; remove it")
         return self
 
     @property
@@ -150,7 +149,7 @@ class Retention(Section):
     @model_validator(mode="after")
     def _whole(self) -> "Retention":
         if self.events < self.deliveries:
-            raise ValueError("events must be no fewer days than deliveries, as each delivery names its event")
+            raise fault_of("events", "fewer days than deliveries, and each delivery names its event")
         return self
 
 
@@ -175,8 +174,10 @@ class Dispatch(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Dispatch":
-        if not self.canary_every < self.canary_timeout <= self.lease:
-            raise ValueError("canary_every must be shorter than canary_timeout, and that no longer than lease")
+        if not self.canary_every < self.canary_timeout:
+            raise fault_of("canary_every", "not shorter than canary_timeout")
+        if not self.canary_timeout <= self.lease:
+            raise fault_of("canary_timeout", "longer than lease")
         return self
 
 
