@@ -144,14 +144,17 @@ async def test_who_opens_very_many_connections_takes_nothing_from_the_deliveries
             assert await agent.stop() == 0
 
 
-async def test_a_taken_port_is_a_configuration_error(tmp_path: Path) -> None:
+async def test_a_taken_port_may_become_free_so_the_supervisor_tries_again(tmp_path: Path) -> None:
+    """Code 78 would keep systemd from starting it again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         env = agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path, PRESENCE_HEALTH__LISTEN=json.dumps([place]))
         async with Program("run", env=env) as agent:
-            assert await agent.exited() == 78
+            assert await agent.exited() == 1
         (line,) = [line for line in agent.lines if "another program listens there" in line["event"]]
-        assert line["event"].startswith(f"presence: configuration error: health.listen: {place}: ")
+        assert line["event"].startswith(f"presence: error: health.listen: {place}: ")
+    async with Program("run", env=env) as agent:
+        assert (await agent.said("started"))["health"] == [place]
 
 
 async def test_the_socket_is_for_its_owner_alone_and_goes_with_the_agent(tmp_path: Path) -> None:
