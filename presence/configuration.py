@@ -7,13 +7,12 @@ key, what is wrong, and an example of what is right. Values are never printed: o
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from presence.errors import ConfigurationError
@@ -30,11 +29,13 @@ from presence.setting_places import (
     variables,
     variables_of_section,
 )
+from presence.setting_sources import instead, misnamed, read, settings_file
 
 S = TypeVar("S", bound=BaseSettings)
 
 MASK = "**********"
 DEFAULT = "default"
+_OF_KEY = "of_key"
 _USERINFO = re.compile(r"(?<=://)[^/@]*(?=@)")
 
 
@@ -42,6 +43,11 @@ class Section(BaseModel):
     """One table of the settings file: frozen, and an unknown key is an error."""
 
     model_config = {"frozen": True, "extra": "forbid", "hide_input_in_errors": True, "allow_inf_nan": False}
+
+
+def fault_of(key: str, text: str) -> PydanticCustomError:
+    """What a section's own validator raises: the line that explains it is that of the key."""
+    return PydanticCustomError(_OF_KEY, "{text}", {"key": key, "text": text})
 
 
 class Setting(NamedTuple):
@@ -62,7 +68,7 @@ def load(model: type[S], *, prefix: str, config: Path | None, default: Path, for
     faults = list(unusable.values())
     table: dict[str, Any] = {}
     try:
-        table = _read(file) if file else {}
+        table = read(file) if file else {}
     except ConfigurationError as error:
         faults.append(str(error))
         file = None
@@ -76,16 +82,10 @@ def load(model: type[S], *, prefix: str, config: Path | None, default: Path, for
     return settings
 
 
-def settings_file(prefix: str, config: Path | None, default: Path) -> Path | None:
-    """The file that `load` reads, if any."""
-    named = config or (Path(os.environ[f"{prefix}CONFIG"]) if os.environ.get(f"{prefix}CONFIG") else None)
-    return named or (default if default.exists() else None)
-
-
 def effective(settings: BaseSettings, *, prefix: str, config: Path | None, default: Path) -> Iterator[Setting]:
     """What `load` gave, key by key in the order of the model, and the source of each."""
     file = settings_file(prefix, config, default)
-    table = _read(file) if file else {}
+    table = read(file) if file else {}
     for section, value in settings.model_dump(mode="json").items():
         rows: Iterable[tuple[Keys, Any]]
         if isinstance(value, dict):
@@ -144,44 +144,20 @@ def _validated(model: type[S], prefix: str, table: dict[str, Any], unusable: Ite
     return settings
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigurationError(f"{file}: there is no such file; give an existing one with --config") from None
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: not TOML: {error}") from None
-
-
 def _unusable_variables(model: type[BaseModel], prefix: str, foreign: tuple[str, ...]) -> dict[str, str]:
     """The variables that set nothing, or are not the JSON that they must be, and the line that says so."""
     takes_json = dict(variables(model, prefix))
-    ours = [name for name in sorted(os.environ) if name.startswith(prefix)]
-    faults = {}
-    for name in ours:
-        if name.startswith(foreign or ("\0",)) or name == f"{prefix}CONFIG":
-            continue
-        if name.upper() not in takes_json:
-            faults[name] = f"{name}: no such setting{_instead(name, _single_variables(model, prefix), prefix)}"
-        elif takes_json[name.upper()] and not _is_json(os.environ[name]):
+    faults = misnamed(prefix, foreign, takes_json, _single_variables(model, prefix))
+    for name, is_json in takes_json.items():
+        if is_json and name in os.environ and not _is_json(os.environ[name]):
             faults[name] = _explain_json(name, model, prefix)
-    return faults
+    return dict(sorted(faults.items()))
 
 
 def _single_variables(model: type[BaseModel], prefix: str) -> list[str]:
     """All but those of whole sections, in order."""
     sections = {f"{prefix}{key}".upper() for key, field in model.model_fields.items() if table_of(field.annotation)}
     return sorted({f"{prefix}CONFIG", *(name for name, _ in variables(model, prefix))} - sections)
-
-
-def _instead(wrong: str, known: list[str], prefix: str = "") -> str:
-    """What else may have been meant; all that there is where nothing is like it. All begin with the prefix."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(wrong.removeprefix(prefix), [name.removeprefix(prefix) for name in known], n=1)
-    return f"; did you mean {prefix}{close[0]}?" if close else f"; known are {', '.join(known)}"
 
 
 def _is_json(text: str) -> bool:
@@ -201,7 +177,8 @@ def _explain_json(name: str, model: type[BaseModel], prefix: str) -> str:
 
 def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, prefix: str) -> str:
     """One line: where, which key, what is wrong, what is right."""
-    place = locate(fault["loc"], model)
+    inner = (fault["ctx"]["key"],) if fault["type"] == _OF_KEY else ()
+    place = locate((*fault["loc"], *inner), model)
     where = variable_of(place.keys, prefix)
     if where is None and len(place.keys) == 1:
         where = variables_of_section(str(place.keys[0]), prefix)
@@ -210,7 +187,7 @@ def _explain(fault: ErrorDetails, model: type[BaseModel], file: Path | None, pre
     match fault["type"]:
         case "extra_forbidden":
             wrong, known = str(place.keys[-1]), list(place.table.model_fields)
-            return f"{where}: {name_of(place.keys)}: no such setting{_instead(wrong, known)}"
+            return f"{where}: {name_of(place.keys)}: no such setting{instead(wrong, known)}"
         case "missing":
             what = "is missing"
         case "tuple_type" if place.field is not None and table_of(item_of(place.field.annotation)) is not None:

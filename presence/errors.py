@@ -5,6 +5,7 @@ an input that cannot be used. Each is mapped to the outside once, at the boundar
 line prints its text as one line and exits with `exit_code`; the websocket closes with `close_code`.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -45,6 +46,12 @@ class ConfigurationError(PresenceError):
     """A setting, a settings file or an environment variable cannot be used."""
 
     exit_code = ExitCode.CONFIGURATION
+
+
+class AddressUnavailable(PresenceError):
+    """An address cannot be listened at now: another program does, or the host has no such address. That may pass."""
+
+    GROUNDS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 class Unreachable(PresenceError):

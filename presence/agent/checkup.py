@@ -16,7 +16,8 @@ from presence.clock import Clock
 from presence.errors import ConfigurationError
 
 REMEDY = "correct it, and try: presence config check"
-WITHOUT_SETTINGS = ("secrets", "control plane", "journal", "targets", "agent")
+WITHOUT_SETTINGS = "without settings"
+NEED_SETTINGS = ("secrets", "control plane", "journal", "targets")
 
 
 async def checkup(config: Path | None, clock: Clock) -> AsyncIterator[Finding]:
@@ -26,8 +27,8 @@ async def checkup(config: Path | None, clock: Clock) -> AsyncIterator[Finding]:
     except ConfigurationError as error:
         for line in str(error).splitlines():
             yield failed("configuration", line, REMEDY)
-        for check in WITHOUT_SETTINGS:
-            yield skipped(check, "without settings")
+        for check in NEED_SETTINGS:
+            yield skipped(check, WITHOUT_SETTINGS)
         return
     faults = [*_lacking(settings), *faults_of_files(settings, config)]
     for fault in faults:

@@ -5,11 +5,18 @@ and to load all settings takes longer than the question. So only the two that ma
 all settings have.
 """
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from presence import setting_sources
+from presence.agent.setting_names import FOREIGN, PREFIX, SINGLE, VARIABLES
+from presence.errors import ConfigurationError
+from presence.setting_sources import misnamed, named_file, text_of
 
 NAME = "control.sock"
 RUN = Path("/run/presence")
@@ -32,12 +39,7 @@ def state_directory() -> Path:
 
 def settings_file(config: Path | None) -> Path | None:
     """The settings file that counts: the given one, else PRESENCE_CONFIG, else the default one where it exists."""
-    if config is not None:
-        return config
-    named = os.environ.get("PRESENCE_CONFIG")
-    if named:
-        return Path(named)
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    return setting_sources.settings_file(PREFIX, config, DEFAULT_FILE)
 
 
 def control_socket(configured: Path | None, journal: Path | None) -> Path:
@@ -53,11 +55,16 @@ def control_socket(configured: Path | None, journal: Path | None) -> Path:
 
 
 def find_control_socket(config: Path | None) -> Path:
-    """As `control_socket`, from the settings as they stand now. Faults in them are for others to tell.
+    """As `control_socket`, from the settings as they stand now.
 
+    Raises ConfigurationError where another agent's socket would be found: for a file that was asked for and cannot be
+    read, and for a variable that is no setting. Other faults in the settings are for others to tell.
     Who may not write to the service's directory, names no agent and runs none of their own asks there nevertheless.
     """
-    configured, journal = _setting(config, "control", "socket"), _setting(config, "journal", "path")
+    if faults := misnamed(PREFIX, FOREIGN, VARIABLES, SINGLE):
+        raise ConfigurationError("\n".join(faults.values()))
+    table = _table(config)
+    configured, journal = _setting(table, "control", "socket"), _setting(table, "journal", "path")
     found = control_socket(configured, journal)
     is_named = configured or journal or os.environ.get("RUNTIME_DIRECTORY")
     return found if is_named or os.path.exists(found) or not RUN.is_dir() else RUN / NAME
@@ -73,12 +80,26 @@ def reachable(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def _setting(config: Path | None, section: str, key: str) -> Path | None:
-    value = os.environ.get(f"PRESENCE_{section}__{key}".upper())
+def _table(config: Path | None) -> dict[str, Any]:
+    """What the settings file holds; nothing where it is not TOML, or is the default one and somebody else's."""
     file = settings_file(config)
-    if value is None and file is not None:
+    try:
+        return tomllib.loads(text_of(file)) if file else {}
+    except ConfigurationError:
+        if named_file(PREFIX, config):
+            raise
+    except ValueError:
+        pass
+    return {}
+
+
+def _setting(table: dict[str, Any], section: str, key: str) -> Path | None:
+    """As the variable says, else the whole section's variable, else the file's table."""
+    value = os.environ.get(f"{PREFIX}{section}__{key}".upper())
+    if value is None:
         try:
-            value = tomllib.loads(file.read_text(encoding="utf-8")).get(section, {}).get(key)
-        except (OSError, ValueError, AttributeError):
+            whole = json.loads(os.environ.get(f"{PREFIX}{section}".upper(), "{}"))
+            value = {**table.get(section, {}), **whole}.get(key)
+        except (ValueError, TypeError):
             return None
     return Path(value) if isinstance(value, str) else None

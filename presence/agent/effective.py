@@ -6,7 +6,8 @@ from pathlib import Path
 
 from presence.agent.control_path import DEFAULT_FILE
 from presence.agent.keys import STORED
-from presence.agent.settings import CREDENTIAL, DEFAULT_KEY_FILE, PREFIX, AgentSettings, ControlPlane
+from presence.agent.setting_names import PREFIX
+from presence.agent.settings import CREDENTIAL, DEFAULT_KEY_FILE, AgentSettings, ControlPlane
 from presence.agent.target_settings import Target
 from presence.agent.targets import Targets
 from presence.agent.trust import trust

@@ -7,7 +7,8 @@ disk, is filled from the journal when that is opened, and believed only after a 
 While the disk takes nothing (`pause` says for how long it is not even tried), `accept`, `claim` and `tidy` raise
 Unwritable: what they would begin is not begun. The other changes have happened already, or were asked for: they wait
 in memory until they are written. What only reads goes on. A file that is found to be damaged ends the daemon with
-JournalError; the next start keeps what is readable of it (see `salvage`).
+JournalError; the next start keeps what is readable of it (see `salvage`). One that was removed takes nothing new, and
+what it holds is finished (see `removal`).
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from presence.agent.journal_file import SQL, explain, shrink
 from presence.agent.journal_time import JournalTime
 from presence.agent.ledger import AT_ONCE, Bounds, Kept, Ledger
 from presence.agent.outage import Outage, Unwritable
+from presence.agent.removal import Removal
 from presence.agent.salvage import open_sound
 from presence.agent.tally import Full, Tally
 from presence.clock import Clock
@@ -81,6 +83,11 @@ class Journal:
         return self._commits.seconds
 
     @property
+    def is_removed(self) -> bool:
+        """Whether its file is no longer where the next start looks for it. Asks the file system."""
+        return self._removal.happened()
+
+    @property
     def pause(self) -> float:
         """Seconds until a disk that took nothing is tried again; 0: the journal can be written, as far as is known."""
         return self._outage.pause
@@ -108,6 +115,8 @@ class Journal:
         `deadline` is the local limit of age in milliseconds; the smaller of it and the fire's own wins.
         An empty list proves that the journal can be written: it is tried at once, whatever was before.
         """
+        if self.is_removed:
+            raise Unwritable("the journal's file was removed")
         if fires and self._outage.pause:
             raise Unwritable("the journal cannot be written")
         order = self._ledger.tally.order
@@ -216,7 +225,7 @@ class Journal:
         """The control plane has acknowledged these; in time only their ids are remembered, to drop repeats."""
         await self._commits.insist(self._ledger.mark_reported, deliveries)
 
-    def _recover(self, db: sqlite3.Connection) -> None:
+    def _recover(self, db: sqlite3.Connection, path: Path) -> None:
         self._ledger.count(db)
         self._last_epoch += EPOCHS
         db.execute("BEGIN IMMEDIATE")
@@ -225,6 +234,7 @@ class Journal:
         self._time.keep(db)
         db.execute("COMMIT")
         shrink(db)
+        self._removal = Removal(path)
         for delivery, uri, due_at, attempts in self._ledger.pending(db):
             self.backlog.add(delivery, host_of(uri), due_at, first=attempts == 0)
 
@@ -239,7 +249,7 @@ async def open_journal(path: Path, clock: Clock, bounds: Bounds, backlog: Backlo
     try:
         connection = open_sound(path, clock)
         journal = Journal(connection, clock, bounds, backlog)
-        journal._recover(connection)
+        journal._recover(connection, path)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(explain(path, error)) from None
     journal._commits.start()

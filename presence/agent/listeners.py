@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from presence.domain.address import Address, address_of
-from presence.errors import ConfigurationError
+from presence.errors import AddressUnavailable, ConfigurationError
 
 _BACKLOG = 64
 _LOCAL_V4 = re.compile(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL")
@@ -29,7 +29,10 @@ def split(text: str) -> tuple[str, int]:
 
 
 def listen(key: str, places: Iterable[str]) -> list[socket.socket]:
-    """Listening sockets at these places. Raises ConfigurationError that names the setting `key` and the place."""
+    """Listening sockets at these places.
+
+    Raises AddressUnavailable or ConfigurationError; both name the setting `key` and the place.
+    """
     opened: list[socket.socket] = []
     for place in places:
         host, port = split(place)
@@ -39,7 +42,8 @@ def listen(key: str, places: Iterable[str]) -> list[socket.socket]:
         except OSError as error:
             for other in opened:
                 other.close()
-            raise ConfigurationError(f"{key}: {place}: {_what(error)}") from None
+            unusable = AddressUnavailable if error.errno in AddressUnavailable.GROUNDS else ConfigurationError
+            raise unusable(f"{key}: {place}: {_what(error)}") from None
     return opened
 
 

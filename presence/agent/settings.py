@@ -14,8 +14,10 @@ from presence.agent.control_path import DEFAULT_FILE, control_socket, state_dire
 from presence.agent.files import NamedFiles
 from presence.agent.listeners import split
 from presence.agent.route import DIRECT, LinkProxy, from_environment, parse_setting
+from presence.agent.setting_names import FOREIGN, PREFIX
 from presence.agent.target_settings import InFlight, Rate, Seconds, Target
-from presence.configuration import Section, load
+from presence.configuration import Section, fault_of, load
+from presence.domain.address import address_of
 from presence.domain.egress import EgressPolicy, parse_lifted
 from presence.domain.retry import RetryPolicy
 from presence.domain.rule import parse_rule
@@ -25,7 +27,6 @@ from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
 from presence.tracing import TracingSettings
 
-PREFIX = "PRESENCE_"
 CREDENTIAL = "presence.key"
 """Name of the key in systemd's credentials directory (`LoadCredential=presence.key:...`)."""
 DEFAULT_KEY_FILE = Path("/etc/presence/presence.key")
@@ -34,7 +35,6 @@ _NO_KEY = (
     "no presence key; run 'presence enroll', or set control_plane.key_file to the file that NewKey returned,"
     " or the variable PRESENCE_CONTROL_PLANE__KEY_FILE"
 )
-_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
 
@@ -73,6 +73,12 @@ def _parsed(url: str) -> UriTemplate:
     return template
 
 
+def _is_this_host(host: str) -> bool:
+    """Whether what is sent there cannot leave this host."""
+    address = address_of(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
 def _checked_url(url: str) -> str:
     _parsed(url)
     return url
@@ -91,7 +97,7 @@ class ControlPlane(Section):
 
     url: Annotated[str, AfterValidator(_checked_url)] | None = Field(None, examples=["wss://presence.example.com"])
     key: SecretStr | None = None
-    key_file: Path | None = None
+    key_file: Path | None = Field(None, examples=["/etc/presence/presence.key"])
     allow_plaintext: bool = False
     proxy: Annotated[str, AfterValidator(_checked_proxy)] | None = Field(None, examples=["http://proxy.corp:3128"])
     proxy_credentials_file: Path | None = Field(None, examples=["/etc/presence/proxy.credentials"])
@@ -103,17 +109,18 @@ class ControlPlane(Section):
     @model_validator(mode="after")
     def _check(self) -> "ControlPlane":
         plain = self.url is not None and _SCHEMES[urlsplit(self.url).scheme] == "ws"
-        if plain and not self.allow_plaintext and _parsed(self.url or "").host not in _LOOPBACK_HOSTS:
-            raise ValueError(
-                "url is not encrypted, so the key would travel in clear; use wss://, or set"
-                " allow_plaintext = true if you accept that"
+        if plain and not self.allow_plaintext and not _is_this_host(_parsed(self.url or "").host):
+            raise fault_of(
+                "url",
+                "not encrypted, so the key would travel in clear; use wss://, or set allow_plaintext = true if you"
+                " accept that",
             )
         if self.key is not None and self.key_file is not None:
-            raise ValueError("give either key or key_file, not both")
+            raise fault_of("key_file", "key is set, too; remove one of them")
         if self.client_key is not None and self.client_cert is None:
-            raise ValueError("client_key is a key without a certificate; give client_cert, too")
+            raise fault_of("client_key", "a key without a certificate; give client_cert, too")
         if self.proxy_credentials_file is not None and self.proxy == DIRECT:
-            raise ValueError("proxy_credentials_file is set, but proxy says that there is none; remove one of them")
+            raise fault_of("proxy_credentials_file", "proxy says that there is none; remove one of them")
         return self
 
     def address(self) -> str:
@@ -128,8 +135,8 @@ class ControlPlane(Section):
         return parts._replace(scheme=_SCHEMES[parts.scheme], path=path).geturl()
 
     def endpoint(self) -> tuple[str, str, int]:
-        """The scheme, ws or wss, the host without brackets, and the port."""
-        parsed = _parsed(self.url or "")
+        """The scheme, ws or wss, the host without brackets, and the port. Raises ConfigurationError without a URL."""
+        parsed = _parsed(self.address())
         return ("wss" if parsed.scheme == "https" else "ws"), parsed.host, parsed.port
 
     def link_proxy(self) -> LinkProxy | None:
@@ -267,7 +274,7 @@ class Journal(Section):
     @model_validator(mode="after")
     def _check(self) -> "Journal":
         if self.max_remembered < self.max_deliveries:
-            raise ValueError("max_remembered is less than max_deliveries; what waits is remembered, too")
+            raise fault_of("max_remembered", "less than max_deliveries; what waits is remembered, too")
         return self
 
     def location(self) -> Path:
@@ -313,4 +320,4 @@ class AgentSettings(BaseSettings):
 
 def load_settings(config: Path | None = None) -> AgentSettings:
     """The settings from the file and the environment; raises ConfigurationError."""
-    return load(AgentSettings, prefix=PREFIX, config=config, default=DEFAULT_FILE, foreign=("PRESENCE_CP_",))
+    return load(AgentSettings, prefix=PREFIX, config=config, default=DEFAULT_FILE, foreign=FOREIGN)

@@ -19,6 +19,7 @@ from presence.agent.link import Link
 from presence.agent.link_state import LinkState, LinkStatus
 from presence.agent.pause import Pause
 from presence.agent.pulse import Pulse
+from presence.agent.removal import REMEDY
 from presence.agent.settings import AgentSettings
 from presence.agent.worker import Worker
 from presence.errors import ConfigurationError
@@ -85,6 +86,8 @@ class Status:
             faults.append(f"not connected: {describe(link)}")
         if not self._parts.journal.is_writable:
             faults.append("the journal cannot be written; free space on its disk, or look at its permissions")
+        if self._parts.journal.is_removed:
+            faults.append(f"the journal's file was removed; {REMEDY}")
         return faults
 
     async def document(self) -> Document:
@@ -144,7 +147,7 @@ class Status:
         journal, answers = self._parts.journal, await self._journal_answers()
         document: Document = {
             "path": str(self._parts.path),
-            "writable": answers and journal.is_writable,
+            "writable": answers and journal.is_writable and not journal.is_removed,
             "size_bytes": size_of(self._parts.path),
             "remembered": journal.tally.rows,
         }

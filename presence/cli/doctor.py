@@ -72,10 +72,14 @@ async def _check(config: Path | None, show: Callable[["Finding"], None] | None) 
 
 def _check_agent(config: Path | None) -> Iterator["Finding"]:
     """What the running agent says of itself, if one runs, and whether it goes the way that was checked."""
+    from presence.agent.checkup import WITHOUT_SETTINGS
     from presence.agent.finding import failed, ok, skipped
 
     try:
         status = ask(config, "/status")
+    except ConfigurationError:
+        yield skipped("agent", WITHOUT_SETTINGS)
+        return
     except NoDaemon as absent:
         yield skipped("agent", str(absent).partition("; ")[0])
         return

@@ -61,7 +61,7 @@ from presence.controlplane.store.lock import served
 from presence.controlplane.store.measured import MeasuredDatabase
 from presence.controlplane.store.migrations import migrate
 from presence.controlplane.upkeep import ensure_keys
-from presence.errors import ConfigurationError, DatabaseUnavailable
+from presence.errors import AddressUnavailable, ConfigurationError, DatabaseUnavailable
 from presence.logs import get_logger
 from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
 from presence.tracing import Spans, traced
@@ -170,7 +170,7 @@ def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: 
 async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
     """Serves while entered; gives the base URL. Leaving stops it gracefully, within `GRACE_SECONDS` or so.
 
-    Raises DatabaseError (also where another process serves the database) or ConfigurationError (address in use). A
+    Raises DatabaseError (also where another process serves the database), AddressUnavailable or ConfigurationError. A
     failing part cancels the caller's body and comes out as an ExceptionGroup; the end of the right to serve is one.
     """
     async with (
@@ -318,7 +318,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listening(settings: ControlPlaneSettings) -> Iterator[socket.socket]:
-    """A bound and listening socket. Raises ConfigurationError where the address cannot be had."""
+    """A bound and listening socket. Raises AddressUnavailable or ConfigurationError where the address cannot be had."""
     host, port = settings.server.host, settings.server.port
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
@@ -336,7 +336,8 @@ def _listening(settings: ControlPlaneSettings) -> Iterator[socket.socket]:
             listener.bind(address)
             listener.listen(2048)
         except OSError as error:
-            raise ConfigurationError(
+            unusable = AddressUnavailable if error.errno in AddressUnavailable.GROUNDS else ConfigurationError
+            raise unusable(
                 f"server.host, server.port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
             ) from None
         yield listener

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from presence.configuration import Section, load
+from presence.configuration import Section, fault_of, load
 from presence.tracing import TracingSettings
 
 PREFIX = "PRESENCE_CP_"
@@ -99,8 +99,10 @@ class Server(Section):
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "Server":
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key go together; set both, or none")
+        if self.tls_certificate is None and self.tls_key is not None:
+            raise fault_of("tls_key", "a key without a certificate; set tls_certificate, too")
+        if self.tls_key is None and self.tls_certificate is not None:
+            raise fault_of("tls_certificate", "a certificate without its key; set tls_key, too")
         return self
 
 
@@ -122,10 +124,9 @@ class Store(Section):
 
     @model_validator(mode="after")
     def _only_for_postgresql(self) -> "Store":
-        if not self.is_postgresql and (self.owner_url or self.password_file or self.owner_password_file):
-            raise ValueError(
-                "owner_url, password_file and owner_password_file are for PostgreSQL; url is a SQLite file"
-            )
+        for key in ("owner_url", "password_file", "owner_password_file"):
+            if not self.is_postgresql and getattr(self, key):
+                raise fault_of(key, "for PostgreSQL only, and url is a SQLite file; remove it")
         return self
 
     @property
@@ -159,7 +160,7 @@ class Retention(Section):
     @model_validator(mode="after")
     def _whole(self) -> "Retention":
         if self.events < self.deliveries:
-            raise ValueError("events must be no fewer days than deliveries, as each delivery names its event")
+            raise fault_of("events", "fewer days than deliveries, and each delivery names its event")
         return self
 
 
@@ -184,8 +185,10 @@ class Dispatch(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Dispatch":
-        if not self.canary_every < self.canary_timeout <= self.lease:
-            raise ValueError("canary_every must be shorter than canary_timeout, and that no longer than lease")
+        if not self.canary_every < self.canary_timeout:
+            raise fault_of("canary_every", "not shorter than canary_timeout")
+        if not self.canary_timeout <= self.lease:
+            raise fault_of("canary_timeout", "longer than lease")
         return self
 
 

@@ -159,3 +159,19 @@ async def test_a_bundle_replaces_no_file(tmp_path: Path) -> None:
     assert code == 1
     assert "exists already" in err
     assert bundle.read_text() == "mine"
+
+
+async def test_an_agent_whose_settings_the_caller_does_not_have_is_told_of_in_findings(tmp_path: Path) -> None:
+    async with ScriptedControlPlane() as cloud:
+        env = agent_env(cloud.url, cloud.key, tmp_path)
+        async with Program("run", env=env):
+            await cloud.ready()
+            without = {name: value for name, value in env.items() if not name.startswith("PRESENCE_CONTROL_PLANE__")}
+            bundle = tmp_path / "bundle.tar.gz"
+            code, out, err = await run("doctor", "--json", "--bundle", str(bundle), env=without)
+    checks = {check["check"]: check for check in json.loads(out)["checks"]}
+    assert (code, err) == (1, f"{bundle}: written, mode 0600; look into it before you send it\n")
+    assert checks["configuration"]["text"].startswith("control_plane.url is not set")
+    assert "link online" in checks["agent"]["text"]
+    with tarfile.open(bundle) as archive:
+        assert "presence-support/doctor.json" in archive.getnames()

@@ -84,6 +84,20 @@ def test_what_is_like_no_setting_gets_the_list(monkeypatch: pytest.MonkeyPatch, 
     ]
 
 
+def test_a_variable_that_is_not_in_upper_case_is_an_error_that_says_how_to_write_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("sample_lamp__watts", "7")
+    monkeypatch.setenv("Sample_Lamp__Plaec", "CANARY")
+    monkeypatch.setenv("sample_config", "CANARY")
+    monkeypatch.setenv("sample_other_thing", "not ours")
+    assert faults(None) == [
+        "Sample_Lamp__Plaec: no such setting; did you mean SAMPLE_LAMP__PLACE?",
+        "sample_config: variables are written in upper case; write SAMPLE_CONFIG",
+        "sample_lamp__watts: variables are written in upper case; write SAMPLE_LAMP__WATTS",
+    ]
+
+
 def test_each_setting_has_its_source(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('[lamp]\nplace = "attic"\nnames = [\n  "a",\n]\n\n[[rooms]]\nname = "one"\n')
     monkeypatch.setenv("SAMPLE_LAMP__WATTS", "7")

@@ -144,14 +144,17 @@ async def test_who_opens_very_many_connections_takes_nothing_from_the_deliveries
             assert await agent.stop() == 0
 
 
-async def test_a_taken_port_is_a_configuration_error(tmp_path: Path) -> None:
+async def test_a_taken_port_may_become_free_so_the_supervisor_tries_again(tmp_path: Path) -> None:
+    """Code 78 would keep systemd from starting it again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         env = agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path, PRESENCE_HEALTH__LISTEN=json.dumps([place]))
         async with Program("run", env=env) as agent:
-            assert await agent.exited() == 78
+            assert await agent.exited() == 1
         (line,) = [line for line in agent.lines if "another program listens there" in line["event"]]
-        assert line["event"].startswith(f"presence: configuration error: health.listen: {place}: ")
+        assert line["event"].startswith(f"presence: error: health.listen: {place}: ")
+    async with Program("run", env=env) as agent:
+        assert (await agent.said("started"))["health"] == [place]
 
 
 async def test_the_socket_is_for_its_owner_alone_and_goes_with_the_agent(tmp_path: Path) -> None:
@@ -265,6 +268,23 @@ async def test_commands_without_an_agent_say_so_in_one_line(tmp_path: Path) -> N
         code, out, err = await run(*command.split(), env=env)
         assert (code, out, len(err.splitlines())) == (1, "", 1), command
         assert "no agent is running here" in err
+
+
+async def test_commands_that_are_given_a_file_that_is_not_there_ask_no_other_agent(tmp_path: Path) -> None:
+    env = agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path)
+    missing = tmp_path / "missing.toml"
+    async with Program("run", env=env) as agent:
+        await agent.said("started")
+        for command in ("status", "healthcheck", "pause", "resume", "deliveries list", "deliveries release x"):
+            code, out, err = await run(*command.split(), "--config", str(missing), env=env)
+            assert (code, out, len(err.splitlines())) == (78, "", 1), command
+            assert err.startswith(f"presence: configuration error: {missing}: there is no such file"), command
+        assert (await run("healthcheck", env=env | {"PRESENCE_CONFIG": str(missing)}))[0] == 78
+        code, _, err = await run("healthcheck", env=env | {"presence_log__level": "debug"})
+        assert (code, "write PRESENCE_LOG__LEVEL" in err) == (78, True)
+        code, out, _ = await run("doctor", "--json", "--config", str(missing), env=env)
+        checks = [check["check"] for check in json.loads(out)["checks"]]
+        assert (code, checks.count("agent")) == (1, 1)
 
 
 @pytest.mark.parametrize("body", ["nothing", "[]", '{"seconds": 0}', '{"seconds": "2h"}', '{"seconds": true}'])

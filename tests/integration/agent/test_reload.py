@@ -5,11 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import trustme
 
 from presence.protocol.messages import Report
 from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
 from tests.support.target import Target, head, status
+from tests.support.tls import authority_file, server_context
 
 ALLOWED = '[egress]\nallow = ["127.0.0.1"]\n'
 OVERRIDDEN = ("PRESENCE_EGRESS__ALLOW", "PRESENCE_RETRY__INITIAL", "PRESENCE_RETRY__MAXIMUM", "PRESENCE_LOG__LEVEL")
@@ -68,6 +70,32 @@ async def test_egress_targets_and_retry_change_while_it_runs(tmp_path: Path, fil
         assert head(target.requests[-1])[1]["x-token"] == "second-secret"
         assert cloud.connections == 1
         assert "secret" not in agent.text()
+
+
+async def test_a_renewed_authority_of_a_target_is_trusted_after_a_reload(tmp_path: Path, file: Path) -> None:
+    """The settings are the same; the authority's file that they name holds another certificate."""
+    old, new = trustme.CA(), trustme.CA()
+    ca_file = authority_file(old, tmp_path)
+    text = f'{ALLOWED}[retry]\nmax_attempts = 1\n[[targets]]\nhost = "127.0.0.1"\nca_file = "{ca_file}"\n'
+    file.write_text(text)
+    async with (
+        Target(tls=server_context(old.issue_cert("127.0.0.1"))) as before,
+        Target(tls=server_context(new.issue_cert("127.0.0.1"))) as renewed,
+        ScriptedControlPlane() as cloud,
+        Program("run", "--config", str(file), env=environment(cloud, tmp_path)) as agent,
+    ):
+        assert [report.reason for report in await ended(cloud, before.url(), renewed.url())] == [
+            "delivered",
+            "attempts_exhausted",
+        ]
+        authority_file(new, tmp_path)
+        (report,) = await ended(cloud, renewed.url())
+        assert report.reason == "attempts_exhausted"
+        await reload(agent, file, text)
+        (report,) = await ended(cloud, renewed.url())
+        assert report.reason == "delivered"
+        assert (await agent.said("settings reloaded"))["changed"] == []
+        assert (len(before.requests), len(renewed.requests), cloud.connections) == (1, 1, 1)
 
 
 async def test_what_needs_a_restart_is_named_without_its_value(tmp_path: Path, file: Path) -> None:

@@ -12,6 +12,7 @@ from presence.protocol.messages import Accepted, Busy, Canary, CanaryEcho, Hello
 from tests.support.control_plane import ScriptedControlPlane
 from tests.support.namespace import unavailable
 from tests.support.processes import Program, agent_env
+from tests.support.system import run
 from tests.support.target import NO_CONTENT, Target, silence, status
 
 
@@ -131,6 +132,44 @@ async def test_acknowledgements_wait_while_the_disk_is_full(tmp_path: Path) -> N
         for delivery in deliveries:
             await program.said("reported", delivery=delivery)
         assert len(target.requests) == 5
+
+
+@pytest.mark.parametrize("name", ["journal.db", "journal.db-wal"])
+async def test_a_removed_journal_takes_nothing_more_but_what_it_holds_is_finished(tmp_path: Path, name: str) -> None:
+    """What is accepted into a file that nobody finds again would be lost at the next start."""
+    async with Target(silence) as target, ScriptedControlPlane() as cloud, agent(cloud, tmp_path) as program:
+        held = await cloud.fire(target.url(), count=3)
+        await target.received(3)
+        (tmp_path / name).rename(tmp_path / "aside")
+        await cloud.say(Canary(nonce="unanswered"))
+        await refused(cloud, target.url())
+        line = await program.said("journal", state="removed")
+        assert (line["level"], line["file"]) == ("error", str(tmp_path / name))
+        assert "restart the agent" in line["remedy"]
+        code, _, err = await run("healthcheck", "--ready", env=program.env)
+        assert (code, "the journal's file was removed; restart the agent" in err) == (1, True)
+        assert (await run("healthcheck", env=program.env))[0] == 0
+        assert "NOT writable" in (await run("status", env=program.env))[1]
+        answer_all(target)
+        target.answer = status(204)
+        assert {report.state for report in await cloud.reported(*held)} == {FinalState.SUCCEEDED}
+        assert CanaryEcho(nonce="unanswered") not in cloud.heard
+        assert states(program) == ["removed"]
+        (tmp_path / "aside").rename(tmp_path / name)
+        await cloud.say(Canary(nonce="answered"))
+        await cloud.until(lambda: CanaryEcho(nonce="answered") in cloud.heard)
+        await taken(cloud, target.url())
+        assert states(program) == ["removed", "there again"]
+
+
+async def test_after_a_journal_was_removed_a_restart_begins_a_new_one(tmp_path: Path) -> None:
+    async with Target() as target, ScriptedControlPlane() as cloud:
+        async with agent(cloud, tmp_path) as program:
+            (tmp_path / "journal.db").unlink()
+            await refused(cloud, target.url())
+            assert await program.stop() == 0
+        async with agent(cloud, tmp_path):
+            await cloud.reported(await taken(cloud, target.url()))
 
 
 async def test_sigterm_ends_it_within_the_grace_period_while_the_disk_is_full(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ async def test_a_second_server_on_the_same_port_says_so_in_one_line(
             "PRESENCE_CP_SERVER__PORT": caller.url.rpartition(":")[2],
         }
         async with Program("control-plane", "serve", env=env) as second:
-            assert await second.exited() == 78
+            assert await second.exited() == 1  # it may pass: the supervisor tries again
             assert "cannot listen on 127.0.0.1" in second.text()
             assert len(second.lines) == 1
 

@@ -6,6 +6,7 @@ import pytest
 
 from presence.agent.control_path import find_control_socket, settings_file, state_directory
 from presence.agent.settings import load_settings
+from presence.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,43 @@ def test_faults_in_the_settings_are_for_others_to_tell(tmp_path: Path, text: str
     file = tmp_path / "agent.toml"
     file.write_text(text)
     assert find_control_socket(file) == tmp_path / "state" / "control.sock"
-    assert find_control_socket(tmp_path / "missing.toml") == tmp_path / "state" / "control.sock"
+
+
+@pytest.mark.parametrize("named_by", ["option", "variable"])
+def test_a_file_that_was_asked_for_and_is_not_there_is_no_reason_to_ask_another_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    missing = tmp_path / "missing.toml"
+    if named_by == "variable":
+        monkeypatch.setenv("PRESENCE_CONFIG", str(missing))
+    with pytest.raises(ConfigurationError, match=f"^{missing}: there is no such file"):
+        find_control_socket(missing if named_by == "option" else None)
+
+
+def test_the_variable_of_a_whole_section_counts_as_it_does_for_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('[control]\nsocket = "/by/file.sock"\n[journal]\npath = "/x/journal.db"\n')
+    monkeypatch.setenv("PRESENCE_CONTROL", '{"socket": "/by/section.sock"}')
+    assert agreed(file) == Path("/by/section.sock")
+    monkeypatch.setenv("PRESENCE_CONTROL__SOCKET", "/by/variable.sock")
+    assert agreed(file) == Path("/by/variable.sock")
+
+
+def test_a_misspelt_variable_is_no_reason_to_ask_another_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESENCE_CONTROL__SOKCET", "/by/variable.sock")
+    monkeypatch.setenv("presence_control__socket", "/by/variable.sock")
+    monkeypatch.setenv("PRESENCE_CP_SERVER__PORT", "1")
+    with pytest.raises(ConfigurationError) as light:
+        find_control_socket(None)
+    with pytest.raises(ConfigurationError) as whole:
+        load_settings()
+    assert str(light.value) == str(whole.value)
+    assert str(light.value).splitlines() == [
+        "PRESENCE_CONTROL__SOKCET: no such setting; did you mean PRESENCE_CONTROL__SOCKET?",
+        "presence_control__socket: variables are written in upper case; write PRESENCE_CONTROL__SOCKET",
+    ]
 
 
 def test_the_state_directory_is_systemds_else_the_services_if_it_may_be_written_else_the_users(

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from presence.agent.listeners import addresses_of_this_host, listen, place_of, reachable_at, split
-from presence.errors import ConfigurationError
+from presence.errors import AddressUnavailable, ConfigurationError, ExitCode
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,21 @@ def test_what_was_opened_is_closed_again_if_another_port_is_taken() -> None:
         port = free.getsockname()[1]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = place_of(taken)
-        with pytest.raises(ConfigurationError, match=rf"health\.listen: {place}: another program listens there"):
+        with pytest.raises(AddressUnavailable, match=rf"health\.listen: {place}: another program listens there"):
             listen("health.listen", [f"127.0.0.1:{port}", place])
     (again,) = listen("health.listen", [f"127.0.0.1:{port}"])
     again.close()
 
 
 def test_an_address_of_another_host_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="this host has no such address"):
+    with pytest.raises(AddressUnavailable, match="this host has no such address"):
         listen("health.listen", ["203.0.113.7:0"])
+
+
+def test_only_what_may_pass_is_no_configuration_error() -> None:
+    assert AddressUnavailable.exit_code is ExitCode.FAILED
+    with pytest.raises(ConfigurationError, match=r"health\.listen: \[fe80::1\]:0: cannot be listened at"):
+        listen("health.listen", ["[fe80::1]:0"])  # without a scope
 
 
 def test_a_listener_on_all_addresses_is_reached_by_each_of_this_hosts() -> None:

@@ -61,7 +61,10 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest
             "[control_plane]\nurl = 'ftp://x'\n",
             ":2: control_plane.url: not an address of a control plane; for example url = ",
         ),
-        ("[control_plane]\nurl = 'ws://cloud.example.com'\n", "not encrypted"),
+        ("[control_plane]\nproxy = 'none'\nurl = 'ws://cloud.example.com'\n", ":3: control_plane.url: not encryp"),
+        ("[control_plane]\nurl = 'ws://128.0.0.1'\n", 'accept that; for example url = "wss://presence.example.com"'),
+        ("[control_plane]\nurl = 'ws://my.localhost'\n", ":2: control_plane.url: not encrypted, so"),
+        ("[control_plane]\nkey = 'CANARY'\nkey_file = '/k'\n", ":3: control_plane.key_file: key is set, too; remove"),
         ("[control_plane]\nurl = 'ws://127.0.0.1:99999'\n", "the port '99999'"),
         ("[control_plane]\nurl = 'wss://user:CANARY@cloud.example.com'\n", "user and password"),
         ("[control_plane]\nurl = 'wss://h/#f'\n", "fragment"),
@@ -70,8 +73,9 @@ def test_the_file_can_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest
         ("[control_plane]\nurl = 'wss://h/?token=CANARY'\n", "a query has no place here"),
         ("[control_plane]\nproxy = 'https://p:1'\n", ":2: control_plane.proxy: only http:// and socks5:// proxies"),
         ("[control_plane]\nproxy = 'http://user:CANARY@p:1'\n", "as user:password, and give its path as proxy_cred"),
-        ("[control_plane]\nproxy = 'none'\nproxy_credentials_file = 'x'\n", "proxy says that there is none"),
-        ("[control_plane]\nclient_key = 'x'\n", "client_key is a key without a certificate; give client_cert, too"),
+        ("[control_plane]\nproxy = 'none'\nproxy_credentials_file = 'x'\n", ":3: control_plane.proxy_cred"),
+        ("[control_plane]\nclient_key = 'x'\n", ":2: control_plane.client_key: a key without a certificate; give"),
+        ("[journal]\nmax_deliveries = 200\nmax_remembered = 100\n", ":3: journal.max_remembered: less than max_del"),
     ],
 )
 def test_an_error_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
@@ -143,6 +147,8 @@ def test_no_error_and_no_repr_shows_a_secret(tmp_path: Path, monkeypatch: pytest
         ("https://cloud.example.com/presence/agent/v1", "wss://cloud.example.com/presence/agent/v1"),
         ("http://127.0.0.1:8480", "ws://127.0.0.1:8480/agent/v1"),
         ("ws://[::1]:8480", "ws://[::1]:8480/agent/v1"),
+        ("ws://127.0.0.2", "ws://127.0.0.2/agent/v1"),
+        ("ws://localhost", "ws://localhost/agent/v1"),
     ],
 )
 def test_the_address_of_the_gateway(tmp_path: Path, url: str, address: str) -> None:
