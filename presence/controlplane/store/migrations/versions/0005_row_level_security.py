@@ -5,8 +5,8 @@ The owner of the tables is held by it, too; only a superuser or a role with BYPA
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
