@@ -40,7 +40,7 @@ from presence.controlplane.services.associations import Associations
 from presence.controlplane.services.audits import Audits
 from presence.controlplane.services.deliveries import Deliveries
 from presence.controlplane.services.enrollments import Enrollments
-from presence.controlplane.services.events import Events
+from presence.controlplane.services.events import Announcer, Events
 from presence.controlplane.services.executions import Executions
 from presence.controlplane.services.package import Package
 from presence.controlplane.services.presences import Presences
@@ -108,6 +108,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock, s
     dispatcher = Dispatcher(database, clock, bus, connections, leases, sealer, metrics, spans)
     sessions = Sessions(database, clock, bus, connections, leases, metrics)
     gateway = Gateway(presences, sessions, connections, bus, clock, settings.dispatch)
+    announcer = Announcer(bus, metrics, spans)
     services = Services(
         accounts=Accounts(database, clock, settings.auth.token_lifetime),
         roles=Roles(database, clock),
@@ -120,10 +121,10 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock, s
         associations=Associations(database, clock),
         effective_access=EffectiveAccess(database),
         webhook_actions=WebhookActions(database, clock, bus),
-        events=Events(database, clock, bus, metrics),
-        applications=Applications(database, clock, bus, metrics),
+        events=Events(database, clock, announcer),
+        applications=Applications(database, clock, announcer),
         scans=Scans(database, clock),
-        executions=Executions(database, clock, bus, metrics, with_failed=settings.events.failed_executions),
+        executions=Executions(database, clock, announcer, with_failed=settings.events.failed_executions),
         deliveries=Deliveries(database, clock, bus, connections),
         audits=Audits(database),
         limiter=Limiter(settings.limits, clock),

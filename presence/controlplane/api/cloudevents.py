@@ -5,8 +5,8 @@ a Refusal that names the attribute; `data` and extensions of others are accepted
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -57,9 +57,19 @@ class Message:
 def read(headers: Iterable[tuple[str, str]], body: bytes) -> Message:
     """The events of a request; header names in any case, values as Latin-1 has them.
 
-    Raises Refusal INVALID_INPUT, or LIST_TOO_LONG for a batch of more than `MAX_BATCH`.
+    An event that does not say where in a trace it belongs belongs where the request does (header `traceparent`). Raises
+    Refusal INVALID_INPUT, or LIST_TOO_LONG for a batch of more than `MAX_BATCH`.
     """
     listed = [(name.lower(), value) for name, value in headers]
+    message = _read(listed, body)
+    request = parse_traceparent(dict(listed).get("traceparent"))
+    if request is None:
+        return message
+    happenings = [replace(one, traceparent=one.traceparent or request) for one in message.happenings]
+    return replace(message, happenings=happenings)
+
+
+def _read(listed: Sequence[tuple[str, str]], body: bytes) -> Message:
     media_type = _media_type(dict(listed).get("content-type", ""))
     has_attributes = any(name.startswith(_PREFIX) for name, _ in listed)
     if media_type == BATCH:

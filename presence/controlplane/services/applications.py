@@ -11,11 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
-from presence.controlplane.bus import Bus
-from presence.controlplane.metrics import Metrics
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.services.acting import require, writing
-from presence.controlplane.services.events import APPLICATIONS, Taken, announce, bring_about
+from presence.controlplane.services.events import APPLICATIONS, Announcer, Taken, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import applications
 from presence.controlplane.store.applications import Application, Dissociated, Figure
@@ -43,11 +41,10 @@ class Given:
 
 
 class Applications:
-    def __init__(self, database: Database, clock: Clock, bus: Bus, metrics: Metrics) -> None:
+    def __init__(self, database: Database, clock: Clock, announcer: Announcer) -> None:
         self._database = database
         self._clock = clock
-        self._bus = bus
-        self._metrics = metrics
+        self._announcer = announcer
 
     async def page(self, principal: Principal, query: ListQuery) -> tuple[list[Application], int | None]:
         """Those that the principal may see, by name."""
@@ -99,8 +96,8 @@ class Applications:
                     APPLICATIONS + application_id, str(uuid4()), EventType.APPLICATION_UPDATED, application_id
                 )
                 where = Place(application_id, after.asset_group_id)
-                taken = await bring_about(transaction, principal, happening, where, now)
-        announce(self._bus, self._metrics, taken)
+                taken = await bring_about(transaction, principal, happening, where, now, self._announcer)
+        self._announcer.announce(taken)
         return after
 
     async def delete(self, principal: Principal, application_id: str) -> None:

@@ -26,6 +26,7 @@ from presence.domain.delivery import DeliveryState
 from presence.domain.events import EventType, Happening
 from presence.domain.scope import Place
 from presence.logs import get_logger
+from presence.tracing import Kind, Span, Spans
 
 APPLICATIONS: Final = "/api/v4/Apps/"
 EXECUTIONS: Final = "/api/v4/Scans/Executions"
@@ -46,18 +47,49 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An event that is new, and the deliveries to be made of it."""
+    """An event that is new, the deliveries to be made of it, and the span of its acceptance."""
 
     event: Event
     deliveries: list[NewDelivery]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Announcer:
+    """Tells of events, whoever takes them: to the trace, to the log, and to whoever fires deliveries."""
+
+    bus: Bus
+    metrics: Metrics
+    spans: Spans
+
+    def begin(self, event: Event, traceparent: str | None) -> Span:
+        return self.spans.begin(
+            "event", Kind.SERVER, traceparent, presence__event=event.id, presence__event__type=event.type
+        )
+
+    def announce(self, taken: Iterable[Taken]) -> None:
+        """Says what has been stored; after the commit."""
+        for one in taken:
+            self.metrics.event_accepted(one.event.type)
+            for delivery in one.deliveries:
+                self.metrics.changed(DeliveryState.QUEUED if delivery.reason is None else DeliveryState.HELD)
+            one.span.end(presence__deliveries=len(one.deliveries))
+            for presence_id in {delivery.presence_id for delivery in one.deliveries}:
+                self.bus.wake(presence_id)
+            _log.info(
+                "event accepted",
+                event_id=one.event.id,
+                type=one.event.type,
+                subject=one.event.subject,
+                deliveries=len(one.deliveries),
+            )
 
 
 class Events:
-    def __init__(self, database: Database, clock: Clock, bus: Bus, metrics: Metrics) -> None:
+    def __init__(self, database: Database, clock: Clock, announcer: Announcer) -> None:
         self._database = database
         self._clock = clock
-        self._bus = bus
-        self._metrics = metrics
+        self._announcer = announcer
 
     async def accept(self, principal: Principal, happenings: Sequence[Happening]) -> list[Acceptance]:
         """Stores the events and their deliveries, all or none; on return they are on disk. The subjects are checked
@@ -78,34 +110,38 @@ class Events:
             for number, happening in sorted(enumerate(happenings), key=lambda item: (item[1].source, item[1].id)):
                 name = (happening.source, happening.id)
                 is_new = name not in new
-                found = await _take(transaction, principal, happening, now) if is_new else new[name]
+                found = await self._take(transaction, principal, happening, now) if is_new else new[name]
                 if isinstance(found, Taken):
                     new[name] = found
                     found = _acceptance(principal, found.event.id, found.deliveries, repeated=not is_new)
                 answers[number] = found
             await deliveries.add(transaction, principal.organization_id, _made(new.values()))
-        announce(self._bus, self._metrics, new.values())
+        self._announcer.announce(new.values())
         return [answers[number] for number in range(len(happenings))]
 
-
-async def _take(
-    transaction: AsyncConnection, principal: Principal, happening: Happening, now: int
-) -> Taken | Acceptance:
-    known = await _known(transaction, principal, happening)
-    if known is not None:
+    async def _take(
+        self, transaction: AsyncConnection, principal: Principal, happening: Happening, now: int
+    ) -> Taken | Acceptance:
+        known = await _known(transaction, principal, happening)
+        if known is not None:
+            return known
+        where = await _place(transaction, principal, happening)
+        taken = await _store(transaction, principal, happening, where, now, self._announcer)
+        if taken is not None:
+            return taken
+        # Another transaction has stored it since.
+        known = await _known(transaction, principal, happening)
+        assert known is not None, "it was there a moment ago"
         return known
-    where = await _place(transaction, principal, happening)
-    taken = await take(transaction, principal, happening, where, now)
-    if taken is not None:
-        return taken
-    # Another transaction has stored it since.
-    known = await _known(transaction, principal, happening)
-    assert known is not None, "it was there a moment ago"
-    return known
 
 
-async def take(
-    transaction: AsyncConnection, principal: Principal, happening: Happening, where: Place | None, now: int
+async def _store(
+    transaction: AsyncConnection,
+    principal: Principal,
+    happening: Happening,
+    where: Place | None,
+    now: int,
+    announcer: Announcer,
 ) -> Taken | None:
     """Stores the event and finds what it brings about, which the caller stores; None where it is there already."""
     event = Event(
@@ -122,36 +158,25 @@ async def take(
     if not await events.add(transaction, principal.organization_id, event):
         return None
     matches = await matching(transaction, principal.organization_id, happening.type, where)
-    return Taken(event, [_delivery(event, match) for match in matches])
+    span = announcer.begin(event, happening.traceparent)
+    return Taken(event, [_delivery(event, match, span.traceparent) for match in matches], span)
 
 
 async def bring_about(
-    transaction: AsyncConnection, principal: Principal, happening: Happening, where: Place, now: int
+    transaction: AsyncConnection,
+    principal: Principal,
+    happening: Happening,
+    where: Place,
+    now: int,
+    announcer: Announcer,
 ) -> list[Taken]:
     """An event of our own, with its deliveries: nothing where there is one of that name. Announce it after the
     commit."""
-    taken = await take(transaction, principal, happening, where, now)
+    taken = await _store(transaction, principal, happening, where, now, announcer)
     if taken is None:
         return []
     await deliveries.add(transaction, principal.organization_id, taken.deliveries)
     return [taken]
-
-
-def announce(bus: Bus, metrics: Metrics, taken: Iterable[Taken]) -> None:
-    """Says what has been stored: to the log, and to whoever fires deliveries."""
-    for one in taken:
-        metrics.event_accepted(one.event.type)
-        for delivery in one.deliveries:
-            metrics.changed(DeliveryState.QUEUED if delivery.reason is None else DeliveryState.HELD)
-        for presence_id in {delivery.presence_id for delivery in one.deliveries}:
-            bus.wake(presence_id)
-        _log.info(
-            "event accepted",
-            event_id=one.event.id,
-            type=one.event.type,
-            subject=one.event.subject,
-            deliveries=len(one.deliveries),
-        )
 
 
 async def _known(transaction: AsyncConnection, principal: Principal, happening: Happening) -> Acceptance | None:
@@ -199,7 +224,7 @@ def _made(taken: Iterable[Taken]) -> list[NewDelivery]:
     return [delivery for one in taken for delivery in one.deliveries]
 
 
-def _delivery(event: Event, match: Match) -> NewDelivery:
+def _delivery(event: Event, match: Match, traceparent: str | None) -> NewDelivery:
     return NewDelivery(
         id=str(uuid4()),
         webhook_id=match.id,
@@ -217,4 +242,5 @@ def _delivery(event: Event, match: Match) -> NewDelivery:
         created_at=event.created_at,
         expires_at=event.created_at + match.max_age_seconds * 1000,
         reason=None if match.paused_at is None else WEBHOOK_PAUSED,
+        traceparent=traceparent,
     )

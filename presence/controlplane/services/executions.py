@@ -9,11 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.clock import Clock
 from presence.controlplane.access import Capability, Principal
-from presence.controlplane.bus import Bus
-from presence.controlplane.metrics import Metrics
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.services.acting import require, writing
-from presence.controlplane.services.events import EXECUTIONS, Taken, announce, bring_about
+from presence.controlplane.services.events import EXECUTIONS, Announcer, Taken, bring_about
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store import executions, scans
 from presence.controlplane.store.audits import Activity, Entity, changed, record
@@ -34,11 +32,10 @@ class Update:
 class Executions:
     """`with_failed`: one that fails is complete, too."""
 
-    def __init__(self, database: Database, clock: Clock, bus: Bus, metrics: Metrics, *, with_failed: bool) -> None:
+    def __init__(self, database: Database, clock: Clock, announcer: Announcer, *, with_failed: bool) -> None:
         self._database = database
         self._clock = clock
-        self._bus = bus
-        self._metrics = metrics
+        self._announcer = announcer
         self._with_failed = with_failed
 
     async def page(self, principal: Principal, scan_id: str, query: ListQuery) -> list[Execution]:
@@ -93,8 +90,8 @@ class Executions:
             await _audit(transaction, principal, now, before, after)
             if completes(before.standing.status, standing.status, with_failed=self._with_failed):
                 happening = Happening(EXECUTIONS, execution_id, EventType.SCAN_EXECUTION_COMPLETED, execution_id)
-                taken = await bring_about(transaction, principal, happening, after.where, now)
-        announce(self._bus, self._metrics, taken)
+                taken = await bring_about(transaction, principal, happening, after.where, now, self._announcer)
+        self._announcer.announce(taken)
         return after
 
 
