@@ -77,7 +77,7 @@ async def test_a_renewed_authority_of_a_target_is_trusted_after_a_reload(tmp_pat
     old, new = trustme.CA(), trustme.CA()
     ca_file = authority_file(old, tmp_path)
     text = f'{ALLOWED}[retry]\nmax_attempts = 1\n[[targets]]\nhost = "127.0.0.1"\nca_file = "{ca_file}"\n'
-    file.write_text(text)
+    await asyncio.to_thread(file.write_text, text)
     async with (
         Target(tls=server_context(old.issue_cert("127.0.0.1"))) as before,
         Target(tls=server_context(new.issue_cert("127.0.0.1"))) as renewed,
