@@ -1,5 +1,7 @@
-"""Where settings are written: the file, and the names of the variables. Imports little: commands that only ask start
-often. Nothing here shows a value."""
+"""Where settings are written: the file, the names of the variables, systemd's credentials.
+
+Imports little: commands that only ask start often. Nothing here shows a value.
+"""
 
 import os
 import tomllib
@@ -37,6 +39,22 @@ def text_of(file: Path) -> str:
         raise ConfigurationError(f"{file}: there is no such file; give an existing one with --config") from None
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def credential(name: str) -> Path | None:
+    """systemd's credential of that name (`LoadCredential=`), if there is one.
+
+    Raises PermissionError in a process that is not the service's main one: ExecReload.
+    """
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return None
+    file = Path(directory) / name
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return None
+    return file
 
 
 def own_variables(prefix: str, foreign: tuple[str, ...]) -> list[str]:

@@ -38,13 +38,13 @@ from presence.agent.reporter import Reporter
 from presence.agent.seen import SEEN, Seen
 from presence.agent.settings import AgentSettings, load_settings
 from presence.agent.status import Parts, Status, describe
-from presence.agent.supervisor import Watchdog, notify, watchdog_seconds
 from presence.agent.targets import Targets
 from presence.agent.worker import Worker, host_limits
 from presence.clock import SystemClock
 from presence.errors import PresenceError
 from presence.logs import get_logger
 from presence.protocol.messages import Paused
+from presence.supervisor import Watchdog, notify, watchdog_seconds
 from presence.tracing import UNTRACED, Spans, traced
 
 log = get_logger(__name__)

@@ -20,13 +20,12 @@ from presence.agent.health import answer
 from presence.agent.journal import Journal
 from presence.agent.outage import Unwritable
 from presence.agent.pause import Pause
-from presence.domain.delivery import JournalState
+from presence.domain.delivery import LONGEST_PAUSE, JournalState
 from presence.errors import ConfigurationError, PresenceError
 from presence.logs import get_logger
 
 log = get_logger(__name__)
 
-LONGEST_PAUSE = 366 * 86_400.0
 MOST_LISTED = 1000
 RELEASE_SECONDS = 10.0
 _CREDENTIALS = struct.Struct("3i")

@@ -16,12 +16,12 @@ from presence.agent.intake import Intake
 from presence.agent.pause import Pause
 from presence.agent.pulse import REST, Pulse
 from presence.agent.settings import AgentSettings
-from presence.agent.supervisor import notify, notify_reloading
 from presence.agent.targets import Targets
 from presence.agent.worker import Worker, host_limits
 from presence.domain.address import Address
 from presence.domain.egress import EgressPolicy
 from presence.errors import ConfigurationError
+from presence.supervisor import notify, notify_reloading
 
 log = logs.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from presence.domain.address import Address
 from presence.domain.egress import Destination
 from presence.domain.outcome import Attempt, Response
 from presence.domain.retry import Step
-from presence.errors import ConfigurationError
+from presence.errors import ConfigurationError, PresenceError
 from presence.logs import get_logger
 
 log = get_logger(__name__)
@@ -78,9 +78,12 @@ class Seen:
 
 
 def read_seen(file: Path) -> list[tuple[Destination, str, tuple[Address, ...]]]:
-    """What the file holds, in the form that `presence.domain.egress.suggest` takes. Raises ConfigurationError."""
+    """What the file holds, in the form that `presence.domain.egress.suggest` takes.
+
+    Raises PresenceError where there is none, and ConfigurationError where it cannot be read.
+    """
     if not file.exists():
-        raise ConfigurationError(
+        raise PresenceError(
             f'{file}: nothing was observed yet; set [egress] mode = "observe", let the agent deliver for a while,'
             " then ask again with the same settings"
         )

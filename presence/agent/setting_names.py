@@ -16,6 +16,7 @@ _KEYS = {
     "health": "listen",
     "control": "socket",
     "log": "level format",
+    "tracing": "url ratio",
 }
 
 SINGLE = frozenset(

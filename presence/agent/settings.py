@@ -25,6 +25,7 @@ from presence.domain.template import TemplateError, UriTemplate, parse_template
 from presence.domain.webhook import Method
 from presence.errors import ConfigurationError
 from presence.protocol import AGENT_PATH
+from presence.setting_sources import credential
 from presence.tracing import TracingSettings
 
 CREDENTIAL = "presence.key"
@@ -171,12 +172,11 @@ class ControlPlane(Section):
         """
         if self.key is not None or self.key_file is not None:
             return self.key_file
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
         try:
-            if directory and (Path(directory) / CREDENTIAL).exists():
-                return Path(directory) / CREDENTIAL
+            if (found := credential(CREDENTIAL)) is not None:
+                return found
         except PermissionError:
-            return None  # of the service's main process alone, and this is another one: ExecReload
+            return None
         return DEFAULT_KEY_FILE if os.path.exists(DEFAULT_KEY_FILE) else None
 
     def require(self) -> None:

@@ -52,6 +52,12 @@ def cli() -> None:
     \b
     Example: see the whole way on this machine
       presence demo
+
+    \b
+    Completion of commands and options: one line in the start-up file of your shell
+      bash  eval "$(_PRESENCE_COMPLETE=bash_source presence)"
+      zsh   eval "$(_PRESENCE_COMPLETE=zsh_source presence)"
+      fish  _PRESENCE_COMPLETE=fish_source presence | source
     """
 
 

@@ -73,6 +73,7 @@ def show(config: Path | None, as_json: bool) -> None:
 
 
 @command.command("schema")
+@click.option("--json", is_flag=True, expose_value=False, help="Changes nothing: it is a JSON document anyway.")
 def schema() -> None:
     """Print the JSON Schema of the settings file, for editors and for checks before a file is installed.
 

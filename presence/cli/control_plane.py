@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from presence.errors import PresenceError
+from presence.errors import ConfigurationError, ExitCode, PresenceError
 
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path), help="Settings file (default: /etc/presence/control-plane.toml)."
 )
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
 
 def _control_plane(module: str = "app") -> ModuleType:
@@ -41,7 +43,7 @@ def command() -> None:
 
 @command.command("init")
 @click.option("--organization", required=True, help="Name of the organization to create.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@JSON
 @CONFIG
 def init(organization: str, as_json: bool, config: Path | None) -> None:
     """Create the database if need be, an organization and its administrator; print the API key once.
@@ -86,8 +88,9 @@ def serve(config: Path | None) -> None:
 
 
 @command.command("check")
+@JSON
 @CONFIG
-def check(config: Path | None) -> None:
+def check(as_json: bool, config: Path | None) -> int:
     """Check the settings; nothing is opened. All faults are told at once; exit code 78 if there are any.
 
     \b
@@ -95,10 +98,22 @@ def check(config: Path | None) -> None:
       presence control-plane check --config /etc/presence/control-plane.toml
     """
     _control_plane()
-    from presence.controlplane.settings import load_settings
+    from presence.controlplane.settings import DEFAULT_CONFIG, PREFIX, load_settings
+    from presence.setting_sources import settings_file
 
-    load_settings(config)
-    click.echo("nothing is wrong with the settings")
+    faults: list[str] = []
+    try:
+        load_settings(config)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        faults = str(error).splitlines()
+    file = settings_file(PREFIX, config, DEFAULT_CONFIG)
+    if as_json:
+        click.echo(json.dumps({"file": str(file) if file else None, "valid": not faults, "faults": faults}))
+        return ExitCode.CONFIGURATION if faults else ExitCode.SUCCESS
+    click.echo(f"{file or 'no file, defaults and environment'}: nothing is wrong with the settings")
+    return ExitCode.SUCCESS
 
 
 @command.command("reseal")
@@ -126,7 +141,7 @@ def reseal(config: Path | None) -> None:
 
 @command.command("who-can-reach")
 @click.argument("host")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@JSON
 @CONFIG
 def who_can_reach(host: str, as_json: bool, config: Path | None) -> None:
     """Show who can cause a request to HOST (or HOST:PORT): through which webhook, role and asset group.

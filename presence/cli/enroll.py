@@ -1,12 +1,13 @@
 """`presence enroll`: a one-time token becomes this agent's key."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 import click
 
-from presence.cli.daemon import CONFIG
+from presence.cli.daemon import CONFIG, JSON
 from presence.errors import ConfigurationError
 
 
@@ -19,8 +20,11 @@ from presence.errors import ConfigurationError
     help="Where the key goes (default: control_plane.key_file, else /etc/presence/presence.key).",
 )
 @click.option("--force", is_flag=True, help="Replace an existing key file.")
+@JSON
 @CONFIG
-def command(url: str | None, token_file: str | None, key_file: Path | None, force: bool, config: Path | None) -> None:
+def command(
+    url: str | None, token_file: str | None, key_file: Path | None, force: bool, as_json: bool, config: Path | None
+) -> None:
     """Trade a one-time token for the presence key, and store that with mode 0600.
 
     The token is no argument: others could read it in the list of processes. If the answer is lost, run the same again.
@@ -43,12 +47,23 @@ def command(url: str | None, token_file: str | None, key_file: Path | None, forc
         require_absent(target)
     token = checked_token(_token(token_file))
     enrolled = asyncio.run(enrol(control_plane, token, target, SystemClock(), force=force))
+    wanted = {} if settings.url == control_plane.url else {"url": str(control_plane.url)}
+    wanted |= {} if target in (settings.key_file, DEFAULT_KEY_FILE) else {"key_file": str(target.absolute())}
+    if as_json:
+        document = {
+            "presence_id": enrolled.presence_id,
+            "presence_name": enrolled.presence_name,
+            "expires_at": enrolled.expires_at,
+            "key_file": str(target),
+            "settings": {"control_plane": wanted},
+        }
+        click.echo(json.dumps(document))
+        return
     click.echo(f"enrolled as {enrolled.presence_name} ({enrolled.presence_id}); the key expires {enrolled.expires_at}")
     click.echo(f"key written to {target}, mode 0600; keep no copy of it")
-    wanted = [] if target in (settings.key_file, DEFAULT_KEY_FILE) else [f'key_file = "{target.absolute()}"']
-    wanted += [] if settings.url == control_plane.url else [f'url = "{control_plane.url}"']
     if wanted:
-        click.echo("\n".join(["write into the settings file:", "[control_plane]", *reversed(wanted)]))
+        lines = [f'{key} = "{value}"' for key, value in wanted.items()]
+        click.echo("\n".join(["write into the settings file:", "[control_plane]", *lines]))
     click.echo("then: presence doctor, and presence run (or: systemctl restart presence)")
 
 

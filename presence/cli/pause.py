@@ -7,6 +7,7 @@ import click
 
 from presence.cli.daemon import CONFIG, JSON, ask
 from presence.cli.table import duration, parse_duration
+from presence.domain.delivery import LONGEST_PAUSE
 
 
 @click.command("pause")
@@ -23,12 +24,20 @@ def command(length: str | None, as_json: bool, config: Path | None) -> None:
     Example:
       presence pause --for 2h
     """
-    try:
-        seconds = parse_duration(length) if length is not None else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--for") from None
+    seconds = None if length is None else _seconds(length)
     document = ask(config, "/pause", {"seconds": seconds}, post=True)
     if as_json:
         click.echo(json.dumps(document))
     else:
         click.echo(f"paused {f'for {duration(seconds)}' if seconds is not None else 'until presence resume'}")
+
+
+def _seconds(length: str) -> float:
+    try:
+        seconds = parse_duration(length)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+    if not 0 < seconds <= LONGEST_PAUSE:
+        most = f"{LONGEST_PAUSE / 86_400:g} days; without --for it lasts until 'presence resume'"
+        raise click.BadParameter(f"a pause lasts more than 0 s and at most {most}", param_hint="--for")
+    return seconds

@@ -64,6 +64,7 @@ from presence.controlplane.upkeep import ensure_keys
 from presence.errors import AddressUnavailable, ConfigurationError, DatabaseUnavailable
 from presence.logs import get_logger
 from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
+from presence.supervisor import Watchdog, notify, watchdog_seconds
 from presence.tracing import Spans, traced
 
 GRACE_SECONDS = 5
@@ -96,6 +97,7 @@ class ControlPlane:
     sessions: Sessions
     secrets: SecretsAtRest
     keeper: Keeper
+    watch: Watch
 
 
 def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock, spans: Spans) -> ControlPlane:
@@ -135,7 +137,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock, s
     watch = Watch(database, clock, connections, dispatcher.is_alive, metrics)
     app = create_app(services, gateway, watch, settings.server.metrics)
     keeper = Keeper(database, clock, settings.retention)
-    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, sealer), keeper)
+    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, sealer), keeper, watch)
 
 
 def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: str) -> FastAPI:
@@ -193,14 +195,25 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
                 await server.up.wait()
                 url = _url(settings.server, listener)
                 _log.info("listening", url=url)
+                status = f"STATUS=listening at {url}"
+                feeding = group.create_task(_feed(plane.watch, status), name="watchdog")
+                notify("READY=1", status)
                 try:
                     yield url
                 finally:
-                    dispatching.cancel()
-                    keeping.cancel()
-                    watching.cancel()
+                    notify("STOPPING=1", "STATUS=stopping")
+                    for task in (dispatching, keeping, watching, feeding):
+                        task.cancel()
                     server.leave()
                     await running
+                    await plane.watch.close()
+
+
+async def _feed(watch: Watch, status: str) -> None:
+    """Feeds the supervisor's watchdog, where there is one, as long as the service makes progress."""
+    seconds = watchdog_seconds(os.environ)
+    if seconds is not None:
+        await Watchdog(seconds, watch.hanging, lambda: notify(status)).run()
 
 
 async def serve(settings: ControlPlaneSettings) -> None:

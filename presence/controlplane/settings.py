@@ -6,6 +6,7 @@ and an example of what is right; it never repeats the value, which may be a secr
 
 import os
 import re
+from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,10 +16,13 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
 from presence.configuration import Section, fault_of, load
+from presence.setting_sources import credential
 from presence.tracing import TracingSettings
 
 PREFIX = "PRESENCE_CP_"
 DEFAULT_CONFIG = Path("/etc/presence/control-plane.toml")
+ENCRYPTION_KEYS, DATABASE_PASSWORD = "encryption.keys", "database.password"
+"""Names of the secrets in systemd's credentials directory (`LoadCredential=encryption.keys:...`)."""
 SQLITE = "sqlite:///"
 POSTGRESQL = "postgresql://"
 _URL_OPTIONS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
@@ -26,6 +30,13 @@ _URL_OPTIONS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "
 
 def _state_directory() -> Path:
     return Path(os.environ.get("STATE_DIRECTORY") or Path.home() / ".local" / "state" / "presence")
+
+
+def _credential(name: str) -> Path | None:
+    """systemd's credential of that name, if there is one for this process."""
+    with suppress(PermissionError):
+        return credential(name)
+    return None
 
 
 def _default_database() -> str:
@@ -110,7 +121,8 @@ class Store(Section):
     """A SQLite file, by default one in the state directory, or a PostgreSQL database: `postgresql://user@host/name`.
 
     On PostgreSQL the user of `url` may read and change rows; that of `owner_url`, which `init` and `migrate` connect
-    with, owns the tables. Passwords are read from the files named here, else as PGPASSFILE says.
+    with, owns the tables. Passwords are read from the files named here, else `url`'s from systemd's credential, else as
+    PGPASSFILE says.
     """
 
     url: Annotated[str, AfterValidator(_database_url)] = Field(
@@ -143,6 +155,11 @@ class Store(Section):
         """The SQLite file."""
         assert not self.is_postgresql, "a PostgreSQL database has no file"
         return Path(self.url.removeprefix(SQLITE))
+
+    @property
+    def password(self) -> Path | None:
+        """The file with the password of `url`'s user: the named one, else systemd's credential."""
+        return self.password_file or _credential(DATABASE_PASSWORD)
 
     @property
     def user(self) -> str:
@@ -230,9 +247,9 @@ class ControlPlaneSettings(BaseSettings):
 
     @property
     def encryption_keys_file(self) -> Path:
-        """Beside the database's file, or in the state directory, where none is named."""
+        """The named one, else systemd's credential, else beside the database's file or in the state directory."""
         beside = self.database.path.parent if self.database.url.startswith(SQLITE) else _state_directory()
-        return self.auth.encryption_keys_file or beside / "encryption.keys"
+        return self.auth.encryption_keys_file or _credential(ENCRYPTION_KEYS) or beside / ENCRYPTION_KEYS
 
 
 def load_settings(config: Path | None = None) -> ControlPlaneSettings:

@@ -29,6 +29,9 @@ had put it back there.
 from collections.abc import Mapping
 from enum import StrEnum
 
+LONGEST_PAUSE = 366 * 86_400.0
+"""Seconds that the local maintenance of an agent may last, if it is to end by itself."""
+
 
 class FinalState(StrEnum):
     """How a delivery ends. The same five names on both sides and on the wire."""

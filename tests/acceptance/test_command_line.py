@@ -339,7 +339,7 @@ async def test_a_configuration_error_is_one_line_and_exit_code_78(
 async def test_without_observations_there_is_nothing_to_suggest(tmp_path: Path, more: list[str]) -> None:
     env = {"PRESENCE_JOURNAL__PATH": str(tmp_path / "journal.db")}
     code, out, err = await run("config", "suggest-egress", *more, env=env)
-    assert (code, out) == (78, "")
+    assert (code, out) == (1, "")
     (line,) = err.splitlines()
     assert f"{tmp_path / 'egress-seen.json'}: nothing was observed yet" in line
     assert 'mode = "observe"' in line

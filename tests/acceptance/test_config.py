@@ -38,6 +38,18 @@ async def test_all_faults_come_at_once_with_exit_code_78(tmp_path: Path) -> None
     assert json.loads(out) == {"file": str(file), "valid": False, "faults": lines}
 
 
+async def test_the_control_plane_settings_are_checked_likewise(tmp_path: Path) -> None:
+    file = tmp_path / "control-plane.toml"
+    file.write_text("[server]\nport = 8480\n")
+    check = "control-plane", "check", "--config", str(file)
+    assert await run(*check) == (0, f"{file}: nothing is wrong with the settings\n", "")
+    code, out, err = await run(*check, "--json")
+    assert (code, json.loads(out), err) == (0, {"file": str(file), "valid": True, "faults": []}, "")
+    code, out, err = await run(*check, "--json", env={"presence_cp_server__port": "1"})
+    assert (code, json.loads(out)["valid"], err) == (78, False, "")
+    assert "write PRESENCE_CP_SERVER__PORT" in json.loads(out)["faults"][0]
+
+
 async def test_files_that_are_missing_are_faults_too(tmp_path: Path) -> None:
     code, _, err = await run("config", "check", env={"PRESENCE_CONTROL_PLANE__CA_FILE": "/nowhere/ca.pem"})
     assert code == 78
@@ -66,6 +78,7 @@ async def test_show_names_the_source_of_each_setting(tmp_path: Path) -> None:
 
 async def test_the_schema_knows_every_section() -> None:
     code, out, _ = await run("config", "schema")
+    assert await run("config", "schema", "--json") == (0, out, "")
     document = json.loads(out)
     assert code == 0
     assert document["$schema"].startswith("https://json-schema.org/")

@@ -48,6 +48,18 @@ async def test_a_token_becomes_a_key(tmp_path: Path) -> None:
     assert code == 0
 
 
+async def test_what_a_token_became_as_json(tmp_path: Path) -> None:
+    key = tmp_path / "presence.key"
+    async with EnrollingServer((200, ENROLLED)) as server:
+        code, out, err = await enroll(server.root(), key, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["settings"] == {"control_plane": {"url": server.root(), "key_file": str(key)}}
+    assert (document["presence_name"], document["key_file"]) == ("office", str(key))
+    assert {"presence_id", "expires_at"} <= document.keys()
+    assert KEY not in out
+
+
 async def test_the_token_can_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     async with EnrollingServer((200, ENROLLED)) as server:

@@ -15,7 +15,7 @@ HEAVY = {
     *("asyncio", "ssl", "sqlite3", "socket", "logging", "email", "http", "json", "importlib.metadata"),
     *("presence.agent", "presence.controlplane", "presence.configuration", "presence.logs", "presence.domain"),
 }
-"""Modules that only a command needs: `presence --help` is to answer within 0.15 s."""
+"""Modules that only a command needs: `presence --help` is to answer within 0.15 s, as `tests.benchmarks cli` shows."""
 
 SHOW_MODULES = """
 import sys
@@ -76,6 +76,16 @@ def test_a_shell_completes_commands(words: str, expected: set[str]) -> None:
     program = [sys.executable, "-c", "from presence.cli import main; main()"]
     shown = subprocess.run(program, env=os.environ | asked, capture_output=True, text=True)
     assert {line.partition(",")[2] for line in shown.stdout.split()} == expected, shown.stderr
+
+
+def test_the_help_says_how_completion_is_turned_on() -> None:
+    with click.Context(cli, info_name="presence") as context:
+        lines = [line.split(maxsplit=1) for line in cli.get_help(context).splitlines() if "_PRESENCE_COMPLETE" in line]
+    assert [shell for shell, _ in lines] == ["bash", "zsh", "fish"]
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    asking = ["bash", "--norc", "-c", f"{lines[0][1]}; complete -p presence"]
+    shown = subprocess.run(asking, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert shown.stdout.endswith(" presence\n"), shown.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from presence.agent.settings import CREDENTIAL, Delivery
+from presence.controlplane.settings import DATABASE_PASSWORD, ENCRYPTION_KEYS
 from presence.errors import ExitCode
 from tests.support.control_plane import ScriptedControlPlane
 from tests.support.processes import Program, agent_env
 from tests.support.supervisor import Supervisor
+from tests.support.system import control_plane, run
+from tests.support.tracing import stopped, threads
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 AGENT, CONTROL_PLANE = SYSTEMD / "presence.service", SYSTEMD / "presence-control-plane.service"
@@ -73,6 +76,17 @@ def test_the_unit_leaves_the_agent_its_grace_period() -> None:
     assert Delivery().grace < float(stop.removesuffix("s")) <= Delivery().grace + 15
 
 
+@of_both
+def test_the_unit_waits_for_the_programs_word_and_watches_its_progress(unit: Path) -> None:
+    assert (values(unit, "Type"), values(unit, "NotifyAccess")) == (["notify"], ["main"])
+    assert values(unit, "WatchdogSec") == ["60s"]
+
+
+def test_the_unit_names_the_credentials_that_the_control_plane_looks_for() -> None:
+    offered = re.findall(r"^#   LoadCredential=([^:\n]+):/etc/presence/(.+)$", CONTROL_PLANE.read_text(), re.MULTILINE)
+    assert offered == [(name, name) for name in (ENCRYPTION_KEYS, DATABASE_PASSWORD)]
+
+
 def test_the_unit_brings_the_key_under_the_name_that_the_agent_looks_for() -> None:
     (key,) = values(AGENT, "AssertPathExists")
     assert values(AGENT, "LoadCredential") == [f"{CREDENTIAL}:{key}"]
@@ -121,6 +135,58 @@ async def test_the_supervisor_is_told_of_the_start_and_the_end(
             assert not supervisor.has_been_told("STOPPING=1")
             assert await agent.stop() == 0
             await supervisor.told("STOPPING=1")
+
+
+async def test_the_control_plane_tells_its_start_its_progress_and_its_end(
+    tmp_path: Path, supervisor: Supervisor
+) -> None:
+    watched = {"NOTIFY_SOCKET": supervisor.address, "WATCHDOG_USEC": "400000"}
+    async with control_plane(tmp_path, **watched) as cloud:
+        await supervisor.told("READY=1")
+        await supervisor.told(f"STATUS=listening at {cloud.api.url}")
+        await supervisor.told("WATCHDOG=1", times=3)
+        assert not supervisor.has_been_told("STOPPING=1")
+        assert await cloud.program.stop() == 0
+        await supervisor.told("STOPPING=1")
+
+
+async def test_a_control_plane_that_does_not_listen_is_not_ready(tmp_path: Path, supervisor: Supervisor) -> None:
+    async with control_plane(tmp_path) as cloud:
+        env = cloud.env | {"NOTIFY_SOCKET": supervisor.address}
+        async with Program("control-plane", "serve", env=env) as second:
+            assert await second.exited() != 0
+        assert supervisor.count("READY=1") == 0
+
+
+async def test_a_database_that_hangs_stops_the_feeding(tmp_path: Path, supervisor: Supervisor) -> None:
+    watched = {"NOTIFY_SOCKET": supervisor.address, "WATCHDOG_USEC": "400000"}
+    async with control_plane(tmp_path, **watched) as cloud:
+        await supervisor.told("WATCHDOG=1", times=3)
+        try:
+            with stopped(threads(cloud.program.pid)):
+                await supervisor.told("STATUS=not making progress: the database has not answered for 5 s")
+                fed = supervisor.count("WATCHDOG=1")
+                await supervisor.told("STATUS=not making progress: the database has not answered for 5 s", times=2)
+                assert supervisor.count("WATCHDOG=1") == fed
+        except PermissionError:
+            pytest.skip("threads cannot be traced here")
+        await supervisor.told("WATCHDOG=1", times=fed + 2)
+        assert supervisor.count(f"STATUS=listening at {cloud.api.url}") == 2
+
+
+async def test_the_encryption_keys_come_from_the_credentials_directory(tmp_path: Path) -> None:
+    async with control_plane(tmp_path) as cloud:
+        sealed = {"PresenceId": cloud.presence_id, "Uri": "http://h/", "Event": "NewPatchRequest", "Global": True}
+        await cloud.api.call("POST", "Webhooks", sealed | {"AuthorizationHeader": "Bearer secret"})
+        assert await cloud.program.stop() == 0
+        credentials = tmp_path / "credentials"
+        credentials.mkdir()
+        (tmp_path / ENCRYPTION_KEYS).rename(credentials / ENCRYPTION_KEYS)
+        code, _, err = await run("control-plane", "serve", env=cloud.env)
+        assert (code, "the database holds 1 secrets" in err) == (78, True)
+        cloud.env["CREDENTIALS_DIRECTORY"] = str(credentials)
+        await cloud.start_again()
+        assert "cannot be" not in cloud.program.text()
 
 
 async def test_a_supervisor_that_does_not_listen_stops_nothing(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.benchmarks import agent, isolation, latency, matching
+from tests.benchmarks import agent, cli, isolation, latency, matching
 
 BENCHMARKS = {
     "agent": agent.measure,
     "latency": latency.measure,
     "isolation": isolation.measure,
     "matching": matching.measure,
+    "cli": cli.measure,
 }
 
 

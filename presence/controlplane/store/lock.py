@@ -103,7 +103,7 @@ class _SessionRight(Right):
 
 @asynccontextmanager
 async def _session_locked(store: Store) -> AsyncIterator[Right]:
-    connection = await connect(store.url, store.password_file)
+    connection = await connect(store.url, store.password)
     try:
         await _lock(connection, store)
         yield _SessionRight(connection)

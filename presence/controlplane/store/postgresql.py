@@ -49,7 +49,7 @@ def _dedicate(transaction: AsyncConnection, organization_id: str) -> None:
 def _engine(store: Store, *, readers: int) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=partial(connect, store.url, store.password_file, writes=not readers),
+        async_creator=partial(connect, store.url, store.password, writes=not readers),
         pool_size=readers or 1,
         max_overflow=0,
         pool_timeout=WAIT_SECONDS,

@@ -270,6 +270,14 @@ async def test_commands_without_an_agent_say_so_in_one_line(tmp_path: Path) -> N
         assert "no agent is running here" in err
 
 
+@pytest.mark.parametrize("length", ["0s", "9999999999d", "0.0h", "2w"])
+async def test_a_pause_that_cannot_be_is_refused_before_anybody_is_asked(tmp_path: Path, length: str) -> None:
+    code, out, err = await run("pause", "--for", length, env=agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path))
+    assert (code, out) == (2, "")
+    said = "'2w' is no duration" if length == "2w" else "a pause lasts more than 0 s and at most 366 days"
+    assert f"Invalid value for --for: {said}" in err
+
+
 async def test_commands_that_are_given_a_file_that_is_not_there_ask_no_other_agent(tmp_path: Path) -> None:
     env = agent_env("ws://127.0.0.1:1", "k" * 20, tmp_path)
     missing = tmp_path / "missing.toml"

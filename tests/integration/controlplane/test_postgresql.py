@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from presence.controlplane.access import EVERY_ORGANIZATION
 from presence.controlplane.app import InitResult
-from presence.controlplane.settings import ControlPlaneSettings, Store
+from presence.controlplane.settings import DATABASE_PASSWORD, ControlPlaneSettings, Store
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.migrations import migrate
 from presence.controlplane.store.tables import organization
@@ -184,6 +184,11 @@ async def test_a_password_comes_from_its_file_and_is_never_told(
     async with open_database(store) as database:
         assert await names(database) == {"acme"}
         assert PASSWORD not in repr(vars(database))
+    file.rename(tmp_path / DATABASE_PASSWORD)
+    with monkeypatch.context() as patch:
+        patch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        async with open_database(Store(url=url)) as database:
+            assert await names(database) == {"acme"}
     file.write_text(f"*:*:*:with_password:{PASSWORD}\n")
     file.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(file))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from presence.agent.supervisor import Watchdog, notify, watchdog_seconds
+from presence.supervisor import Watchdog, notify, watchdog_seconds
 from tests.support.supervisor import Supervisor
 
 
