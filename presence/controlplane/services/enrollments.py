@@ -108,7 +108,7 @@ class Enrollments:
         await enrollments.trade(transaction, fingerprint(token), fingerprint(nonce), key_id)
         change = Change(found.presence_id, after={"KeyId": key_id})
         await audits.record_unattended(
-            transaction, found.organization_id, now, Activity.ENROLL, Entity.PRESENCE, change
+            transaction, found.organization_id, now, Activity.ENROLL, Entity.PRESENCE, [change]
         )
         self._rotations.spare(found.presence_id, key_id)
         return made
