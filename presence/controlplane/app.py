@@ -137,7 +137,7 @@ def assemble(settings: ControlPlaneSettings, database: Database, clock: Clock, s
     watch = Watch(database, clock, connections, dispatcher.is_alive, metrics)
     app = create_app(services, gateway, watch, settings.server.metrics)
     keeper = Keeper(database, clock, settings.retention)
-    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, sealer), keeper, watch)
+    return ControlPlane(app, gateway, dispatcher, sessions, SecretsAtRest(database, clock, sealer), keeper, watch)
 
 
 def create_app(services: Services, gateway: Gateway, watch: Watch, metrics_for: str) -> FastAPI:

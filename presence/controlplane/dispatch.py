@@ -23,6 +23,7 @@ from presence.controlplane.sealing import Sealer, UnopenedError, place_of
 from presence.controlplane.store import cancellation, deliveries, holds, queue, sweep, webhooks
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.queue import Due
+from presence.controlplane.store.sweep import OnItsWay, Owner
 from presence.controlplane.store.webhooks import AUTHORIZATION_UNREADABLE
 from presence.domain.delivery import DeliveryState
 from presence.domain.webhook import Method, OnUnknown
@@ -109,35 +110,41 @@ class Dispatcher:
                 count = await sweep.requeue_unsaid(transaction, unsaid)
             if count:
                 _log.warning("deliveries that were dispatched and never said are queued again", count=count)
-            woken.update(presence_id for presence_id, _, _ in unsaid)
-        for presence_id, instance_id in owners:
-            if self._is_abandoned(presence_id, instance_id):
-                await self._take_over(presence_id, instance_id)
-                woken.add(presence_id)
+            woken.update(row.owner.presence_id for row in unsaid)
+        for owner in owners:
+            if self._is_abandoned(owner):
+                await self._take_over(owner)
+                woken.add(owner.presence_id)
         return woken
 
-    def _is_abandoned(self, presence_id: str, instance_id: str) -> bool:
+    def _is_abandoned(self, owner: Owner) -> bool:
         """Whether an instance's lease has ended and another one is ready to go on."""
+        presence_id, instance_id = owner.presence_id, owner.instance_id
         ready = self._connections.instances(presence_id)
         return bool(ready) and instance_id not in ready and self._leases.has_ended(presence_id, instance_id)
 
-    def _unsaid(self, dispatched: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    def _unsaid(self, dispatched: Sequence[OnItsWay]) -> list[OnItsWay]:
         """Those that an instance which is connected here was to get, and that no session has under way."""
-        presences = {presence_id for presence_id, _, _ in dispatched}
+        presences = {row.owner.presence_id for row in dispatched}
         connected = {presence_id: self._connections.instances(presence_id) for presence_id in presences}
         under_way = {presence_id: self._connections.under_way(presence_id) for presence_id in presences}
-        return [row for row in dispatched if row[1] in connected[row[0]] and row[2] not in under_way[row[0]]]
+        return [
+            row
+            for row in dispatched
+            if row.owner.instance_id in connected[row.owner.presence_id]
+            and row.delivery_id not in under_way[row.owner.presence_id]
+        ]
 
-    async def _take_over(self, presence_id: str, instance_id: str) -> None:
-        async with self._database.write(EVERY_ORGANIZATION) as transaction:
-            if not self._is_abandoned(presence_id, instance_id):
+    async def _take_over(self, owner: Owner) -> None:
+        async with self._database.write(owner.organization_id) as transaction:
+            if not self._is_abandoned(owner):
                 return  # It came back while this waited for its turn.
-            await cancellation.end_of_instance(transaction, presence_id, instance_id, self._clock.wall())
-            taken = await sweep.take_over(transaction, presence_id, instance_id)
+            await cancellation.end_of_instance(transaction, owner, self._clock.wall())
+            taken = await sweep.take_over(transaction, owner)
         _log.warning(
             "lease ended: deliveries go to another instance, or are held as their webhooks say;"
             " a duplicate is possible where the old instance had sent a request",
-            presence=presence_id, instance=instance_id, queued=taken.queued, held=taken.held,
+            presence=owner.presence_id, instance=owner.instance_id, queued=taken.queued, held=taken.held,
         )  # fmt: skip
 
     async def _serve(self, presence_id: str) -> None:
@@ -185,19 +192,19 @@ class Dispatcher:
 
     async def _claim(self, transaction: AsyncConnection, seats: Sequence[Connection], now: int) -> _Claim:
         """What is due, a fair share for each host, for as much as there is credit."""
-        presence_id, credit = seats[0].peer.presence_id, sum(seat.free_credit for seat in seats)
+        peer, credit = seats[0].peer, sum(seat.free_credit for seat in seats)
         limit = min(CLAIM, credit)
-        due = await queue.suspects(transaction, presence_id, now, limit)
-        closed = self._connections.closed_hosts(presence_id)
-        hosts = [host for host in await queue.hosts(transaction, presence_id) if host not in closed]
+        due = await queue.suspects(transaction, peer, now, limit)
+        closed = self._connections.closed_hosts(peer.presence_id)
+        hosts = [host for host in await queue.hosts(transaction, peer) if host not in closed]
         used = sum((seat.credit_used() for seat in seats), Counter[str]())
-        given = shares(in_turn(hosts, self._last.get(presence_id)), used, credit - len(due), limit - len(due))
+        given = shares(in_turn(hosts, self._last.get(peer.presence_id)), used, credit - len(due), limit - len(due))
         found = {
-            host: await queue.oldest(transaction, presence_id, host, now, share)
+            host: await queue.oldest(transaction, peer, host, now, share)
             for host, share in given.items() if share
         }  # fmt: skip
         if found:
-            self._last[presence_id] = next(iter(found))
+            self._last[peer.presence_id] = next(iter(found))
         has_more = {host for host, rows in found.items() if len(rows) == given[host]}
         others = sorted((row for rows in found.values() for row in rows), key=lambda row: (row.created_at, row.id))
         return _Claim(

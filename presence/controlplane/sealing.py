@@ -67,7 +67,12 @@ class Sealer:
 
     def is_current(self, sealed: str) -> bool:
         """Whether the first key has sealed it."""
-        return sealed.partition(":")[0] == next(iter(self._keys), None)
+        return key_of(sealed) == next(iter(self._keys), None)
+
+
+def key_of(sealed: str) -> str:
+    """The id of the key that has sealed it."""
+    return sealed.partition(":")[0]
 
 
 def place_of(organization_id: str, webhook_id: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from presence.clock import SystemClock
 from presence.controlplane.api.reach import model_of
 from presence.controlplane.sealing import make_keys, read_keys
 from presence.controlplane.services.reach import EffectiveAccess, OrganizationAccess
@@ -18,7 +19,7 @@ async def ensure_keys(settings: ControlPlaneSettings, database: Database) -> Non
     Raises ConfigurationError.
     """
     file = settings.encryption_keys_file
-    await SecretsAtRest(database, read_keys(file)).check()
+    await SecretsAtRest(database, SystemClock(), read_keys(file)).check()
     make_keys(file)
 
 
@@ -28,7 +29,7 @@ def run_reseal(settings: ControlPlaneSettings) -> Resealed:
 
     async def reseal() -> Resealed:
         async with open_database(settings.database) as database:
-            return await SecretsAtRest(database, read_keys(settings.encryption_keys_file)).reseal()
+            return await SecretsAtRest(database, SystemClock(), read_keys(settings.encryption_keys_file)).reseal()
 
     return asyncio.run(reseal())
 

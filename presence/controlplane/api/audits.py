@@ -25,7 +25,8 @@ FIELDS: Final[Mapping[str, Kind]] = {
 
 class AuditModel(Output):
     """What `UserName` did to the `EntityType` of the id `EntityId`. `Before` and `After`: the fields that changed, by
-    their names in this API, secrets masked. `AssetGroupId` is null where it concerns the organization."""
+    their names in this API, secrets masked. `AssetGroupId` is null where it concerns the organization, and
+    `UserName` for what no user did but an agent, the operator or the control plane itself."""
 
     id: str
     created_at: Timestamp

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from presence.clock import Clock
 from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Principal
 from presence.controlplane.services.acting import changing_rights, writing
@@ -10,7 +12,7 @@ from presence.controlplane.services.failures import Failures
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.secret import fingerprint, matches, new_secret
 from presence.controlplane.store import accounts, audits, users
-from presence.controlplane.store.audits import Activity, Entity
+from presence.controlplane.store.audits import Activity, Change, Entity
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.users import NewUser, User
 from presence.errors import PresenceError
@@ -82,6 +84,7 @@ class Accounts:
             first = NewUser(user_id, FIRST_USER, email=None, role_id=roles[ADMINISTRATOR], invited_by=None)
             await users.add(transaction, organization_id, [first], now)
             await accounts.add_api_key(transaction, organization_id, user_id, key_id, fingerprint(secret), now)
+            await _audit_beginning(transaction, organization_id, name, first, now)
         return NewOrganization(organization_id, key_id, secret)
 
     async def log_in(self, key_id: str, key_secret: str) -> Token:
@@ -142,6 +145,23 @@ class Accounts:
             await audits.record(transaction, me, now, Activity.NEW_KEY, Entity.USER, user_id, after={"KeyId": key_id})
         _log.info("API key replaced", user=user_id)
         return NewKey(key_id, secret, now)
+
+
+async def _audit_beginning(
+    transaction: AsyncConnection, organization_id: str, name: str, first: NewUser, now: int
+) -> None:
+    organization = Change(organization_id, after={"Name": name})
+    user = Change(
+        first.id,
+        after={
+            "UserName": first.user_name,
+            "RoleId": first.role_id,
+            "RoleName": ADMINISTRATOR,
+            "AssetGroupIds": [],
+        },
+    )
+    for entity, change in ((Entity.ORGANIZATION, organization), (Entity.USER, user)):
+        await audits.record_unattended(transaction, organization_id, now, Activity.CREATE, entity, [change])
 
 
 def _wrong_credentials() -> Refusal:

@@ -1,7 +1,7 @@
 """Applications. A change of an application's counters or status is an event, in the transaction that makes it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -108,7 +108,7 @@ class Applications:
             gone = await _require_application(transaction, principal, application_id)
             released = await applications.associated(transaction, principal.organization_id, application_id)
             await applications.remove(transaction, principal.organization_id, application_id)
-            await _audit_released(transaction, principal, now, released)
+            await audit_released(transaction, principal, now, released)
             await record(
                 transaction, principal, now, Activity.DELETE, Entity.APPLICATION, application_id,
                 before=shown(gone), asset_group_id=gone.asset_group_id,
@@ -126,9 +126,19 @@ def shown(application: Application) -> dict[str, object]:
     }
 
 
-async def _audit_released(
+async def audit_moves(
+    transaction: AsyncConnection, principal: Principal, now: int, moved: Collection[str], source_id: str, target_id: str
+) -> None:
+    """Notes that these applications have left one asset group for another one. Both groups' members shall see it."""
+    before, after = {"AssetGroupId": source_id}, {"AssetGroupId": target_id}
+    changes = [Change(id_, before, after, seen_in) for seen_in in (source_id, target_id) for id_ in moved]
+    await record_all(transaction, principal, now, Activity.MOVE, Entity.APPLICATION, changes)
+
+
+async def audit_released(
     transaction: AsyncConnection, principal: Principal, now: int, released: Iterable[Dissociated]
 ) -> None:
+    """Notes what webhooks are not associated with any more."""
     changes = [
         Change(
             one.webhook_id,
@@ -147,12 +157,8 @@ async def _move(
     values = {"asset_group_id": asset_group_id, "grouped_by": principal.user_name, "grouped_at": now, "updated_at": now}
     await applications.change(transaction, principal.organization_id, moved.id, values)
     released = await applications.dissociate(transaction, principal.organization_id, asset_group_id, moved.id)
-    await _audit_released(transaction, principal, now, released)
-    await record(
-        transaction, principal, now, Activity.MOVE, Entity.APPLICATION, moved.id,
-        before={"AssetGroupId": moved.asset_group_id}, after={"AssetGroupId": asset_group_id},
-        asset_group_id=asset_group_id,
-    )  # fmt: skip
+    await audit_released(transaction, principal, now, released)
+    await audit_moves(transaction, principal, now, [moved.id], moved.asset_group_id, asset_group_id)
 
 
 async def _set(

@@ -1,5 +1,6 @@
 """Asset groups: what an organization's applications and webhooks are divided into."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from presence.controlplane.access import Capability, Principal
 from presence.controlplane.connections import Connections
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.services.acting import changing_rights, require
+from presence.controlplane.services.applications import audit_moves, audit_released
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.services.webhooks import delete_webhook, tell_to_cancel
 from presence.controlplane.store import applications, asset_groups, audits, users
@@ -61,10 +63,12 @@ class AssetGroups:
             made = draft.applied(nothing)
             await _require_free(transaction, me, made.name)
             await asset_groups.add(transaction, me.organization_id, made)
+            await _record(transaction, me, now, Activity.CREATE, made.id, after=_fields(made))
             if not me.enters_all_groups:
                 await users.admit(transaction, me.organization_id, [(me.user_id, made.id)])
                 made = replace(made, users_count=1)
-            await _record(transaction, me, now, Activity.CREATE, made.id, after=_fields(made))
+                groups = {me.user_id: (me.asset_group_ids, me.asset_group_ids | {made.id})}
+                await _record_memberships(transaction, me, now, groups)
         _log.info("asset group created", asset_group=made.id, user=me.user_id)
         return made
 
@@ -180,8 +184,11 @@ async def _remove(transaction: AsyncConnection, me: Principal, group: AssetGroup
     scoped = await asset_groups.associated_webhooks(transaction, me.organization_id, group.id)
     changes = [Change(webhook_id, before={"Scope": "AssetGroup", "ScopeId": group.id}) for webhook_id in scoped]
     await audits.record_all(transaction, me, now, Activity.DISASSOCIATE, Entity.WEBHOOK, changes)
+    members = await users.groups_of_members(transaction, me.organization_id, group.id)
     await asset_groups.remove(transaction, me.organization_id, group.id)
     await _record(transaction, me, now, Activity.DELETE, group.id, before=_fields(group))
+    left = {user_id: (groups, groups - {group.id}) for user_id, groups in members.items()}
+    await _record_memberships(transaction, me, now, left)
 
 
 async def _move_applications(
@@ -192,22 +199,20 @@ async def _move_applications(
     organization_id = me.organization_id
     moved = await asset_groups.move_applications(transaction, organization_id, source_id, target_id, me.user_name, now)
     lost = await applications.dissociate(transaction, organization_id, target_id)
-    before, after = {"AssetGroupId": source_id}, {"AssetGroupId": target_id}
-    # Both groups' members shall see it.
-    moves = [
-        Change(application_id, before, after, seen_in) for seen_in in (source_id, target_id) for application_id in moved
-    ]
-    await audits.record_all(transaction, me, now, Activity.MOVE, Entity.APPLICATION, moves)
-    losses = [
-        Change(
-            one.webhook_id,
-            before={"Scope": "Application", "ScopeId": one.application_id},
-            asset_group_id=one.webhook_group_id,
-        )
-        for one in lost
-    ]
-    await audits.record_all(transaction, me, now, Activity.DISASSOCIATE, Entity.WEBHOOK, losses)
+    await audit_moves(transaction, me, now, moved, source_id, target_id)
+    await audit_released(transaction, me, now, lost)
     return len(moved)
+
+
+async def _record_memberships(
+    transaction: AsyncConnection, me: Principal, now: int, groups: Mapping[str, tuple[frozenset[str], frozenset[str]]]
+) -> None:
+    """`groups`: those that a user was in, and is in, by the user's id."""
+    changes = [
+        Change(user_id, {"AssetGroupIds": sorted(before)}, {"AssetGroupIds": sorted(after)})
+        for user_id, (before, after) in groups.items()
+    ]
+    await audits.record_all(transaction, me, now, Activity.MODIFY, Entity.USER, changes)
 
 
 def _fields(group: AssetGroup) -> Fields:

@@ -105,10 +105,10 @@ class Enrollments:
         await presences.add_key(
             transaction, found.organization_id, found.presence_id, key_id, fingerprint(made.key), now, made.expires_at
         )
-        await enrollments.trade(transaction, fingerprint(token), fingerprint(nonce), key_id)
+        await enrollments.trade(transaction, found.organization_id, fingerprint(token), fingerprint(nonce), key_id)
         change = Change(found.presence_id, after={"KeyId": key_id})
         await audits.record_unattended(
-            transaction, found.organization_id, now, Activity.ENROLL, Entity.PRESENCE, change
+            transaction, found.organization_id, now, Activity.ENROLL, Entity.PRESENCE, [change]
         )
         self._rotations.spare(found.presence_id, key_id)
         return made

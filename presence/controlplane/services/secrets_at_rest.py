@@ -2,9 +2,13 @@
 
 from typing import NamedTuple
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from presence.clock import Clock
 from presence.controlplane.access import EVERY_ORGANIZATION
-from presence.controlplane.sealing import Sealer, UnopenedError, place_of
+from presence.controlplane.sealing import Sealer, UnopenedError, key_of, place_of
 from presence.controlplane.store import webhooks
+from presence.controlplane.store.audits import Activity, Change, Entity, record_unattended
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.webhooks import Sealed
 from presence.errors import ConfigurationError
@@ -22,8 +26,9 @@ class Resealed(NamedTuple):
 
 
 class SecretsAtRest:
-    def __init__(self, database: Database, sealer: Sealer) -> None:
+    def __init__(self, database: Database, clock: Clock, sealer: Sealer) -> None:
         self._database = database
+        self._clock = clock
         self._sealer = sealer
 
     async def check(self) -> None:
@@ -51,9 +56,19 @@ class SecretsAtRest:
                     unopened.append(sealed.webhook_id)
                 elif not self._sealer.is_current(sealed.authorization):
                     place = place_of(sealed.organization_id, sealed.webhook_id)
-                    await webhooks.reseal(transaction, sealed, self._sealer.seal(secret, place))
-                    changed += 1
+                    changed += await self._reseal(transaction, sealed, self._sealer.seal(secret, place))
         return Resealed(len(found), changed, unopened)
+
+    async def _reseal(self, transaction: AsyncConnection, old: Sealed, authorization: str) -> bool:
+        """Whether that was done: the secret may have been changed meanwhile."""
+        if not await webhooks.reseal(transaction, old, authorization):
+            return False
+        before, after = ({"EncryptionKey": key_of(text)} for text in (old.authorization, authorization))
+        change = Change(old.webhook_id, before, after, old.asset_group_id)
+        await record_unattended(
+            transaction, old.organization_id, self._clock.wall(), Activity.RESEAL, Entity.WEBHOOK, [change]
+        )
+        return True
 
     def _open(self, sealed: Sealed) -> str | None:
         try:

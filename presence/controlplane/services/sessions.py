@@ -76,9 +76,9 @@ class Sessions:
         """Begins the instance's lease; False where the key was replaced since it was checked."""
         now = self._clock.wall()
         async with self._database.write(peer.organization_id) as transaction:
-            if not await presences.use_key(transaction, peer.key_id, now):
+            if not await presences.use_key(transaction, peer, now):
                 return False
-            known = await presences.runs(transaction, peer.presence_id, hello.instance)
+            known = await presences.runs(transaction, peer, hello.instance)
             runs, is_conflict = follow(known, hello.run, hello.host, now)
             await presences.greet(transaction, peer, hello, runs, now)
         self._leases.begin(peer.presence_id, hello.instance)
@@ -116,7 +116,7 @@ class Sessions:
             hosts = await deliveries.hosts_of(transaction, peer, full)
             in_vain = await reports.settle(transaction, peer, instance_id, ended, now)
             if any(isinstance(message, CanaryEcho) for message in said):
-                await presences.note_canary(transaction, peer.presence_id, instance_id, now)
+                await presences.note_canary(transaction, peer, instance_id, now)
         if any(isinstance(message, CanaryEcho) for message in said):
             self._leases.renew(peer.presence_id, instance_id)
         self._count(accepted, held, ended)

@@ -37,6 +37,7 @@ class Activity(StrEnum):
     REDELIVER = "Redeliver"
     CANCEL = "Cancel"
     RESOLVE = "Resolve"
+    RESEAL = "Reseal"
 
 
 class Entity(StrEnum):
@@ -97,11 +98,17 @@ async def record_all(
 
 
 async def record_unattended(
-    transaction: AsyncConnection, organization_id: str, now: int, activity: Activity, entity: Entity, change: Change
+    transaction: AsyncConnection,
+    organization_id: str,
+    now: int,
+    activity: Activity,
+    entity: Entity,
+    changes: Iterable[Change],
 ) -> None:
-    """`record` for what no user did."""
-    row = _row(None, now, activity, entity, change) | {"organization_id": organization_id}
-    await transaction.execute(insert(audit).values(row))
+    """`record_all` for what no user did."""
+    rows = [_row(None, now, activity, entity, change) | {"organization_id": organization_id} for change in changes]
+    if rows:
+        await transaction.execute(insert(audit), rows)
 
 
 def _row(

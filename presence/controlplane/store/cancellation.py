@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.controlplane.access import Peer
 from presence.controlplane.store.chunks import chunks
 from presence.controlplane.store.deliveries import change, of
+from presence.controlplane.store.sweep import Owner, had_by
 from presence.controlplane.store.tables import OWNED, UNFINISHED, delivery
 from presence.domain.delivery import DeliveryState
 from presence.domain.outcome import Reason
@@ -63,13 +64,9 @@ async def end_of_presence(transaction: AsyncConnection, organization_id: str, pr
     )
 
 
-async def end_of_instance(transaction: AsyncConnection, presence_id: str, instance_id: str, now: int) -> None:
+async def end_of_instance(transaction: AsyncConnection, owner: Owner, now: int) -> None:
     """The instance's lease has ended: what it should have cancelled has ended."""
-    await transaction.execute(
-        change(_D.CANCELLED, _D.CANCELLING)
-        .where(OWNED, delivery.c.presence_id == presence_id, delivery.c.instance_id == instance_id)
-        .values(settled_at=now)
-    )
+    await transaction.execute(change(_D.CANCELLED, _D.CANCELLING).where(OWNED, had_by(owner)).values(settled_at=now))
 
 
 async def awaited(transaction: AsyncConnection, peer: Peer, instance_id: str) -> set[str]:

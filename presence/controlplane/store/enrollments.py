@@ -52,10 +52,14 @@ async def find(transaction: AsyncConnection, token_hash: str, now: int, *, to_tr
     return Enrollment(*row) if row else None
 
 
-async def trade(transaction: AsyncConnection, token_hash: str, nonce_hash: str, key_id: str) -> None:
+async def trade(
+    transaction: AsyncConnection, organization_id: str, token_hash: str, nonce_hash: str, key_id: str
+) -> None:
     """It has become this key, for whoever knows the nonce."""
     await transaction.execute(
-        update(enrollment).where(enrollment.c.hash == token_hash).values(nonce_hash=nonce_hash, key_id=key_id)
+        update(enrollment)
+        .where(enrollment.c.organization_id == organization_id, enrollment.c.hash == token_hash)
+        .values(nonce_hash=nonce_hash, key_id=key_id)
     )
 
 

@@ -36,20 +36,32 @@ class Presence:
     conflict_hosts: str | None
 
 
-_LATEST = select(
-    instance,
-    func.row_number()
-    .over(
-        partition_by=instance.c.presence_id,
-        order_by=func.coalesce(instance.c.last_canary_at, instance.c.connected_at).desc(),
+_LATEST = (
+    select(
+        instance,
+        func.row_number()
+        .over(
+            partition_by=instance.c.presence_id,
+            order_by=func.coalesce(instance.c.last_canary_at, instance.c.connected_at).desc(),
+        )
+        .label("place"),
     )
-    .label("place"),
-).subquery()
-_KEYS = select(presence_key).where(presence_key.c.presence_id == presence.c.id).correlate(presence)
+    .where(instance.c.organization_id == bindparam("organization_id"))
+    .subquery()
+)
+_KEYS = (
+    select(presence_key)
+    .where(presence_key.c.organization_id == presence.c.organization_id, presence_key.c.presence_id == presence.c.id)
+    .correlate(presence)
+)
 _KEY_EXPIRES_AT = _KEYS.with_only_columns(func.max(presence_key.c.expires_at)).scalar_subquery()
 _CONFLICT = (
     select(instance.c.conflict_hosts)
-    .where(instance.c.presence_id == presence.c.id, instance.c.conflict_at.is_not(None))
+    .where(
+        instance.c.organization_id == presence.c.organization_id,
+        instance.c.presence_id == presence.c.id,
+        instance.c.conflict_at.is_not(None),
+    )
     .order_by(instance.c.conflict_at.desc())
     .limit(1)
 )
@@ -176,24 +188,41 @@ async def find_key(transaction: AsyncConnection, key_id: str) -> tuple[Peer, str
     """Whose key that is, and its hash."""
     query = (
         select(presence.c.organization_id, presence.c.id, presence_key.c.expires_at, presence_key.c.hash)
-        .join_from(presence_key, presence, presence_key.c.presence_id == presence.c.id)
+        .join_from(
+            presence_key,
+            presence,
+            and_(
+                presence.c.organization_id == presence_key.c.organization_id,
+                presence.c.id == presence_key.c.presence_id,
+            ),
+        )
         .where(presence_key.c.id == key_id)
     )
     row = (await transaction.execute(query)).first()
     return (Peer(row[0], row[1], key_id, row[2]), row[3]) if row else None
 
 
-async def use_key(transaction: AsyncConnection, key_id: str, now: int) -> bool:
-    """Notes that the key was used; False where it was replaced meanwhile."""
+async def use_key(transaction: AsyncConnection, peer: Peer, now: int) -> bool:
+    """Notes that the peer's key was used; False where it was replaced meanwhile."""
     changed = await transaction.execute(
-        update(presence_key).where(presence_key.c.id == key_id).values(last_used_at=now)
+        update(presence_key)
+        .where(presence_key.c.organization_id == peer.organization_id, presence_key.c.id == peer.key_id)
+        .values(last_used_at=now)
     )
     return changed.rowcount == 1
 
 
-async def runs(transaction: AsyncConnection, presence_id: str, instance_id: str) -> Runs | None:
+def _instance(peer: Peer, instance_id: str) -> ColumnElement[bool]:
+    return and_(
+        instance.c.organization_id == peer.organization_id,
+        instance.c.presence_id == peer.presence_id,
+        instance.c.instance_id == instance_id,
+    )
+
+
+async def runs(transaction: AsyncConnection, peer: Peer, instance_id: str) -> Runs | None:
     """The runs that are known of an instance."""
-    found = (await transaction.execute(_RUNS, {"presence": presence_id, "instance": instance_id})).first()
+    found = (await transaction.execute(_RUNS.where(_instance(peer, instance_id)))).first()
     if found is None:
         return None
     run, host, former, conflict_at, conflict_hosts = found
@@ -221,15 +250,11 @@ async def greet(transaction: AsyncConnection, peer: Peer, hello: Hello, runs: Ru
     )
 
 
-async def note_canary(transaction: AsyncConnection, presence_id: str, instance_id: str, now: int) -> None:
+async def note_canary(transaction: AsyncConnection, peer: Peer, instance_id: str, now: int) -> None:
     """An instance proved life."""
-    await transaction.execute(
-        update(instance)
-        .where(instance.c.presence_id == presence_id, instance.c.instance_id == instance_id)
-        .values(last_canary_at=now)
-    )
+    await transaction.execute(update(instance).where(_instance(peer, instance_id)).values(last_canary_at=now))
 
 
 _RUNS = select(
     instance.c.run, instance.c.host, instance.c.former_runs, instance.c.conflict_at, instance.c.conflict_hosts
-).where(instance.c.presence_id == bindparam("presence"), instance.c.instance_id == bindparam("instance"))
+)

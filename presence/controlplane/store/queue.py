@@ -46,20 +46,20 @@ def is_due(now: int) -> ColumnElement[bool]:
     return and_(delivery.c.state == _D.QUEUED, delivery.c.expires_at > now)
 
 
-async def hosts(transaction: AsyncConnection, presence_id: str) -> list[str]:
+async def hosts(transaction: AsyncConnection, peer: Peer) -> list[str]:
     """The target hosts that something is queued for, in order; as cheap for long queues as for short ones."""
-    return list((await transaction.execute(_HOSTS, {"presence_id": presence_id})).scalars())
+    return list((await transaction.execute(_HOSTS, _asked(peer))).scalars())
 
 
-async def oldest(transaction: AsyncConnection, presence_id: str, host: str, now: int, limit: int) -> list[Due]:
+async def oldest(transaction: AsyncConnection, peer: Peer, host: str, now: int, limit: int) -> list[Due]:
     """The host's oldest deliveries that may be fired now; suspects apart."""
-    asked = {"presence_id": presence_id, "host": host, "now": now, "limit": limit}
+    asked = {**_asked(peer), "host": host, "now": now, "limit": limit}
     return [Due(*row) for row in await transaction.execute(_OLDEST, asked)]
 
 
-async def suspects(transaction: AsyncConnection, presence_id: str, now: int, limit: int) -> list[Due]:
+async def suspects(transaction: AsyncConnection, peer: Peer, now: int, limit: int) -> list[Due]:
     """The oldest deliveries under suspicion, whatever their host."""
-    asked = {"presence_id": presence_id, "now": now, "limit": limit}
+    asked = {**_asked(peer), "now": now, "limit": limit}
     return [Due(*row) for row in await transaction.execute(_SUSPECTS, asked)]
 
 
@@ -70,8 +70,16 @@ async def dispatch(transaction: AsyncConnection, peer: Peer, instance_id: str, i
     )
 
 
+def _asked(peer: Peer) -> dict[str, object]:
+    return {"organization_id": peer.organization_id, "presence_id": peer.presence_id}
+
+
 # Built once: that takes longer than running them.
-_QUEUED = and_(delivery.c.presence_id == bindparam("presence_id"), delivery.c.state == _D.QUEUED)
+_QUEUED = and_(
+    delivery.c.organization_id == bindparam("organization_id"),
+    delivery.c.presence_id == bindparam("presence_id"),
+    delivery.c.state == _D.QUEUED,
+)
 
 
 def _hosts() -> Select[Any]:
@@ -87,7 +95,11 @@ def _hosts() -> Select[Any]:
 
 
 def _due() -> Select[Any]:
-    paused = exists().where(webhook.c.id == delivery.c.webhook_id, webhook.c.paused_at.is_not(None))
+    paused = exists().where(
+        webhook.c.organization_id == delivery.c.organization_id,
+        webhook.c.id == delivery.c.webhook_id,
+        webhook.c.paused_at.is_not(None),
+    )
     scheme = 6
     authorization = (
         select(webhook.c.authorization)

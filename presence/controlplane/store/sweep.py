@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.store.chunks import chunks
@@ -17,6 +18,21 @@ from presence.domain.webhook import OnUnknown
 _D = DeliveryState
 
 
+class Owner(NamedTuple):
+    """An instance that deliveries are given to."""
+
+    organization_id: str
+    presence_id: str
+    instance_id: str
+
+
+class OnItsWay(NamedTuple):
+    """A dispatched delivery."""
+
+    owner: Owner
+    delivery_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class TakeOver:
     """What became of an instance's deliveries: queued again, or held until a person decides."""
@@ -27,7 +43,8 @@ class TakeOver:
 
 async def presences_with_due(transaction: AsyncConnection, presence_ids: Collection[str], now: int) -> set[str]:
     """Those of the presences that have a delivery to fire now."""
-    some = exists().where(delivery.c.presence_id == presence.c.id, is_due(now))
+    of_presence = (delivery.c.organization_id == presence.c.organization_id, delivery.c.presence_id == presence.c.id)
+    some = exists().where(*of_presence, is_due(now))
     found: set[str] = set()
     for chunk in chunks(presence_ids):
         found.update((await transaction.execute(select(presence.c.id).where(presence.c.id.in_(chunk), some))).scalars())
@@ -63,56 +80,64 @@ async def has_expired(transaction: AsyncConnection, now: int) -> bool:
     return (await transaction.execute(query)).first() is not None
 
 
-async def owners(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[tuple[str, str]]:
-    """(presence, instance) that deliveries are given to and that has them, as far as is known.
+async def owners(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[Owner]:
+    """Those of the presences' instances that have deliveries, as far as is known.
 
     What an instance holds for a person's decision is no reason, and is not taken from it.
     """
     owned = exists().where(
         OWNED,
+        delivery.c.organization_id == instance.c.organization_id,
         delivery.c.presence_id == instance.c.presence_id,
         delivery.c.instance_id == instance.c.instance_id,
         delivery.c.state != _D.HELD,
     )
-    query = select(instance.c.presence_id, instance.c.instance_id).where(owned)
+    query = select(instance.c.organization_id, instance.c.presence_id, instance.c.instance_id).where(owned)
     return [
-        (row[0], row[1])
+        Owner(*row)
         for chunk in chunks(presence_ids)
         for row in await transaction.execute(query.where(instance.c.presence_id.in_(chunk)))
     ]
 
 
-async def dispatched(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[tuple[str, str, str]]:
-    """(presence, instance, delivery) of what is on its way."""
-    query = select(delivery.c.presence_id, delivery.c.instance_id, delivery.c.id).where(
+async def dispatched(transaction: AsyncConnection, presence_ids: Collection[str]) -> list[OnItsWay]:
+    """What is on its way to the presences' instances."""
+    query = select(delivery.c.organization_id, delivery.c.presence_id, delivery.c.instance_id, delivery.c.id).where(
         delivery.c.state == _D.DISPATCHED
     )
     return [
-        (row[0], row[1], row[2])
+        OnItsWay(Owner(*row[:3]), row[3])
         for chunk in chunks(presence_ids)
         for row in await transaction.execute(query.where(delivery.c.presence_id.in_(chunk)))
     ]
 
 
-async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[tuple[str, str, str]]) -> int:
-    """Takes back what was dispatched and never said: (presence, instance, delivery). Gives how many there were."""
+async def requeue_unsaid(transaction: AsyncConnection, unsaid: Collection[OnItsWay]) -> int:
+    """Takes back what was dispatched and never said. Gives how many there were."""
     count = 0
-    for presence_id, instance_id, delivery_id in unsaid:
-        mine = (delivery.c.presence_id == presence_id, delivery.c.instance_id == instance_id)
+    for owner, delivery_id in unsaid:
         changed = await transaction.execute(
-            change(_D.QUEUED, _D.DISPATCHED).where(*mine, delivery.c.id == delivery_id).values(instance_id=None)
+            change(_D.QUEUED, _D.DISPATCHED).where(had_by(owner), delivery.c.id == delivery_id).values(instance_id=None)
         )
         count += changed.rowcount
     return count
 
 
-async def take_over(transaction: AsyncConnection, presence_id: str, instance_id: str) -> TakeOver:
+def had_by(owner: Owner) -> ColumnElement[bool]:
+    return and_(
+        delivery.c.organization_id == owner.organization_id,
+        delivery.c.presence_id == owner.presence_id,
+        delivery.c.instance_id == owner.instance_id,
+    )
+
+
+async def take_over(transaction: AsyncConnection, owner: Owner) -> TakeOver:
     """Takes deliveries from an instance whose lease has ended.
 
     It may have sent what it had accepted, so what its webhook wants to have held then is held until a person
     decides; unless one has said already to send it again, and the instance did not hear of it.
     """
-    mine = (OWNED, delivery.c.presence_id == presence_id, delivery.c.instance_id == instance_id)
+    mine = (OWNED, had_by(owner))
     undecided = or_(delivery.c.released_attempts.is_(None), delivery.c.release_said)
     to_hold = and_(delivery.c.on_unknown == OnUnknown.HOLD, undecided)
     nobodys = {"instance_id": None, "released_attempts": None, "release_said": False}

@@ -1,5 +1,6 @@
 """Users: who they are, their role, and the asset groups that they are members of."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -138,6 +139,25 @@ async def _users(transaction: AsyncConnection, organization_id: str, rows: Seque
         )
         for row in rows
     ]
+
+
+async def groups_of_members(
+    transaction: AsyncConnection, organization_id: str, asset_group_id: str
+) -> dict[str, frozenset[str]]:
+    """All asset groups of each member of that one, by the user's id."""
+    others = membership.alias()
+    query = (
+        select(membership.c.user_id, others.c.asset_group_id)
+        .join(
+            others,
+            and_(others.c.organization_id == membership.c.organization_id, others.c.user_id == membership.c.user_id),
+        )
+        .where(membership.c.organization_id == organization_id, membership.c.asset_group_id == asset_group_id)
+    )
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for user_id, group in await transaction.execute(query):
+        groups[user_id].add(group)
+    return {user_id: frozenset(found) for user_id, found in groups.items()}
 
 
 async def names_taken(transaction: AsyncConnection, organization_id: str, names: Collection[str]) -> frozenset[str]:

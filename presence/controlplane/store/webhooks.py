@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from presence.controlplane.access import Principal
 from presence.controlplane.odata import ListQuery
 from presence.controlplane.store import odata
+from presence.controlplane.store.audits import Activity, Change, Entity, record_unattended
 from presence.controlplane.store.tables import asset_group, association, webhook
 from presence.controlplane.store.visibility import visible
 from presence.domain.webhook import OnUnknown
@@ -58,6 +59,7 @@ class Sealed(NamedTuple):
 
     organization_id: str
     webhook_id: str
+    asset_group_id: str | None
     authorization: str
 
 
@@ -150,27 +152,31 @@ async def of_presence(
 async def pause(
     transaction: AsyncConnection, organization_id: str, ids: Collection[str], reason: str, now: int
 ) -> list[str]:
-    """Pauses those that are not paused yet; gives their ids."""
+    """Pauses those that are not paused yet, which no user asked for, and audits it; gives their ids."""
     changed = await transaction.execute(
         update(webhook)
         .where(webhook.c.organization_id == organization_id, webhook.c.id.in_(ids), webhook.c.paused_at.is_(None))
         .values(paused_at=now, paused_reason=reason)
-        .returning(webhook.c.id)
+        .returning(webhook.c.id, webhook.c.asset_group_id)
     )
-    return list(changed.scalars())
+    before, after = {"PausedReason": None}, {"PausedReason": reason}
+    pauses = [Change(id_, before, after, asset_group_id) for id_, asset_group_id in changed]
+    await record_unattended(transaction, organization_id, now, Activity.PAUSE, Entity.WEBHOOK, pauses)
+    return [paused.entity_id for paused in pauses]
 
 
 async def sealed(transaction: AsyncConnection) -> list[Sealed]:
     """All secrets, in every organization that the transaction may see."""
-    query = select(webhook.c.organization_id, webhook.c.id, webhook.c.authorization)
+    query = select(webhook.c.organization_id, webhook.c.id, webhook.c.asset_group_id, webhook.c.authorization)
     rows = await transaction.execute(query.where(webhook.c.authorization.is_not(None)))
     return [Sealed(*row) for row in rows]
 
 
-async def reseal(transaction: AsyncConnection, old: Sealed, authorization: str) -> None:
-    """Stores the same secret under another key, unless it was changed meanwhile."""
-    await transaction.execute(
+async def reseal(transaction: AsyncConnection, old: Sealed, authorization: str) -> bool:
+    """Stores the same secret under another key; False where it was changed meanwhile."""
+    changed = await transaction.execute(
         update(webhook)
         .where(_one(old.organization_id, old.webhook_id), webhook.c.authorization == old.authorization)
         .values(authorization=authorization)
     )
+    return changed.rowcount == 1

@@ -15,13 +15,13 @@ def gone(delivery: str, reason: str = "gone") -> Report:
     return Report(id=delivery, state=FinalState.FAILED, reason=reason, attempts=1, settled_ago=0)
 
 
-async def paused_by(caller: Caller, agent: Agent) -> str:
+async def paused_by(caller: Caller, agent: Agent, **event: object) -> str:
     """The delivery whose report pauses its webhook; the agent drains, so that others stay queued."""
-    await caller.event("first")
+    await caller.event("first", **event)
     fire = await agent.expect(Fire)
     await agent.say(Accepted(id=fire.id), Draining())
     await agent.settled()
-    await caller.event("second")
+    await caller.event("second", **event)
     await agent.say(gone(fire.id))
     await agent.settled()
     return fire.id

@@ -14,7 +14,7 @@ from presence.controlplane.store import deliveries, holds, presences, queue, swe
 from presence.controlplane.store.chunks import CHUNK
 from presence.controlplane.store.engine import Database
 from presence.controlplane.store.holds import WEBHOOK_PAUSED, Waiting
-from presence.controlplane.store.sweep import TakeOver
+from presence.controlplane.store.sweep import Owner, TakeOver
 from presence.controlplane.store.tables import delivery, instance, webhook
 from presence.controlplane.store.webhooks import Webhook
 from tests.integration.controlplane.store.rows import HOOK, PEER, administrator_of, queued
@@ -127,11 +127,11 @@ async def test_what_is_taken_over_is_queued_or_held_as_its_webhook_says(database
         assert await sweep.owners(transaction, ["p"]) == []
         await queue.dispatch(transaction, PEER, "i", [on_its_way], 1)
         await deliveries.accept(transaction, PEER, "i", [fire, hold], 1)
-        assert await sweep.owners(transaction, ["p", "other"]) == [("p", "i")]
+        assert await sweep.owners(transaction, ["p", "other"]) == [Owner("o", "p", "i")]
         assert await sweep.owners(transaction, ["other"]) == []
-        assert await sweep.take_over(transaction, "p", "other") == TakeOver(0, 0)
-        assert await sweep.take_over(transaction, "other", "i") == TakeOver(0, 0)
-        assert await sweep.take_over(transaction, "p", "i") == TakeOver(queued=2, held=1)
+        assert await sweep.take_over(transaction, Owner("o", "p", "other")) == TakeOver(0, 0)
+        assert await sweep.take_over(transaction, Owner("o", "other", "i")) == TakeOver(0, 0)
+        assert await sweep.take_over(transaction, Owner("o", "p", "i")) == TakeOver(queued=2, held=1)
         free = {"instance_id": None, "attempts": 0, "attempt_log": "[]", "released_attempts": None}
         assert await row(transaction, on_its_way) == {**free, "state": "queued", "reason": None}
         assert await row(transaction, fire) == {**free, "state": "queued", "reason": None}
@@ -155,8 +155,8 @@ async def test_what_was_decided_and_not_heard_needs_no_second_decision(database:
         await holds.release(transaction, "o", heard, said=True)
         await holds.release(transaction, "o", asked_again, said=False)
         await holds.say_release(transaction, PEER, [asked_again])
-        assert await sweep.owners(transaction, ["p"]) == [("p", "i")]
-        assert await sweep.take_over(transaction, "p", "i") == TakeOver(queued=1, held=2)
+        assert await sweep.owners(transaction, ["p"]) == [Owner("o", "p", "i")]
+        assert await sweep.take_over(transaction, Owner("o", "p", "i")) == TakeOver(queued=1, held=2)
         assert await row(transaction, undecided) == HELD
         found = await row(transaction, unheard)
         assert (found["state"], found["instance_id"], found["released_attempts"]) == ("queued", None, None)

@@ -19,8 +19,12 @@ from tests.integration.controlplane.databases import ON_POSTGRESQL, ON_SQLITE
 from tests.integration.controlplane.store.rows import PEER, new_delivery, queued
 from tests.support.matching import plan
 
+OTHERS = (Peer("other", "p", "k", 0), Peer("o", "other", "k", 0))
+"""Of another organization, of another presence."""
 of_one_instance = and_(
-    delivery.c.presence_id == bindparam("presence_id"), delivery.c.instance_id == bindparam("instance_id")
+    delivery.c.organization_id == bindparam("organization_id"),
+    delivery.c.presence_id == bindparam("presence_id"),
+    delivery.c.instance_id == bindparam("instance_id"),
 )
 
 
@@ -30,8 +34,8 @@ async def test_hosts_with_something_queued_are_found_in_order(database: Database
     (only,) = await queued(database, 1, host="gone:80")
     async with database.write(EVERY_ORGANIZATION) as transaction:
         await deliveries.accept(transaction, PEER, "i", [only], 1)
-        assert await queue.hosts(transaction, "p") == ["a:80", "b:80", "c:443"]
-        assert await queue.hosts(transaction, "other") == []
+        assert await queue.hosts(transaction, PEER) == ["a:80", "b:80", "c:443"]
+        assert [await queue.hosts(transaction, other) for other in OTHERS] == [[], []]
 
 
 async def test_the_oldest_of_a_host_come_first(database: Database) -> None:
@@ -39,28 +43,28 @@ async def test_the_oldest_of_a_host_come_first(database: Database) -> None:
     early = await queued(database, 2, created_at=3)
     await queued(database, 2, host="other:80")
     async with database.read(EVERY_ORGANIZATION) as transaction:
-        found = await queue.oldest(transaction, "p", "x:80", 50, 3)
+        found = await queue.oldest(transaction, PEER, "x:80", 50, 3)
         assert [row.id for row in found] == [*early, late[0]]
         assert {(row.host, row.suspect, row.paused) for row in found} == {("x:80", False, False)}
-        assert await queue.oldest(transaction, "p", "x:80", 100, 3) == [], "too old"
-        assert await queue.oldest(transaction, "other", "x:80", 50, 3) == []
+        assert await queue.oldest(transaction, PEER, "x:80", 100, 3) == [], "too old"
+        assert [await queue.oldest(transaction, other, "x:80", 50, 3) for other in OTHERS] == [[], []]
 
 
 async def test_suspects_are_apart(database: Database) -> None:
     plain, suspect = await queued(database, 2)
     async with database.write(EVERY_ORGANIZATION) as transaction:
         await transaction.execute(update(delivery).where(delivery.c.id == suspect).values(protocol_closes=1))
-        assert [row.id for row in await queue.oldest(transaction, "p", "x:80", 50, 9)] == [plain]
-        (found,) = await queue.suspects(transaction, "p", 50, 9)
+        assert [row.id for row in await queue.oldest(transaction, PEER, "x:80", 50, 9)] == [plain]
+        (found,) = await queue.suspects(transaction, PEER, 50, 9)
         assert (found.id, found.suspect) == (suspect, True)
-        assert await queue.suspects(transaction, "p", 100, 9) == []
+        assert await queue.suspects(transaction, PEER, 100, 9) == []
 
 
 async def test_a_stranger_dispatches_nothing(database: Database) -> None:
     ids = await queued(database, 1)
     async with database.write(EVERY_ORGANIZATION) as transaction:
-        await queue.dispatch(transaction, Peer("other", "p", "k", 0), "i", ids, 1)
-        await queue.dispatch(transaction, Peer("o", "other", "k", 0), "i", ids, 1)
+        for other in OTHERS:
+            await queue.dispatch(transaction, other, "i", ids, 1)
         assert (await deliveries.standings(transaction, PEER, ids))[ids[0]].state is DeliveryState.QUEUED
 
 
@@ -80,7 +84,7 @@ async def test_each_plan_uses_the_index_made_for_it(
     if store.is_postgresql:
         # As autovacuum does, which is off in the tests.
         request.getfixturevalue("cluster").execute("ANALYZE", name_of(store))
-    values = {"now": 1, "limit": 10, "presence_id": "p", "host": "x", "instance_id": "i"}
+    values = {"now": 1, "limit": 10, "organization_id": "o", "presence_id": "p", "host": "x", "instance_id": "i"}
     async with database.read("o") as transaction:
         for statement, index in PLANS:
             how = await plan(transaction, statement, values)
@@ -106,9 +110,9 @@ async def long_queue(database: Database, store: Store) -> set[str]:
 
 async def look(transaction: AsyncConnection, others: set[str]) -> None:
     """As dispatch does for a presence."""
-    hosts = await queue.hosts(transaction, "p")
-    found = [await queue.oldest(transaction, "p", host, 1, 10) for host in hosts]
-    assert await queue.suspects(transaction, "p", 1, 10) == []
+    hosts = await queue.hosts(transaction, PEER)
+    found = [await queue.oldest(transaction, PEER, host, 1, 10) for host in hosts]
+    assert await queue.suspects(transaction, PEER, 1, 10) == []
     assert await sweep.presences_with_due(transaction, ["p"], 1) == set()
     assert hosts == ["big:80", *(f"host-{number}:80" for number in range(10))]
     assert [len(rows) for rows in found] == [10] * 11
