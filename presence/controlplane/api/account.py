@@ -11,6 +11,7 @@ from starlette.responses import Response
 from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Attempting, Authenticated, BearerToken, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output, Timestamp, timestamp
 from presence.controlplane.services.accounts import Tenant
 from presence.controlplane.services.users import MAX_GROUPS_INVITED, MAX_INVITED, Invitation
@@ -137,12 +138,14 @@ async def new_api_key(services: Using, principal: Authenticated, token: BearerTo
     return ApiKeyInfo(key_id=key.key_id, key_secret=key.key_secret, created_at=timestamp(key.created_at))
 
 
-@router.post("/InviteUsers", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/InviteUsers", status_code=201, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_USERS)
+)
 async def invite_users(services: Using, principal: Authenticated, body: InviteUsers) -> list[InvitedUser]:
     """Creates users and gives an API key for each; no mail is sent. All are created or none.
 
     You know the key of a new user, and so can act as that user, until the user replaces it with `POST
-    /api/v4/Account/ApiKey`. It takes the capability `ManageUsers`, and every right that the new users get.
+    /api/v4/Account/ApiKey`. You must have every right that the new users get.
     """
     groups = None if body.asset_group_ids is None else [str(group) for group in body.asset_group_ids]
     invitation = Invitation(body.emails, None if body.role_id is None else str(body.role_id), groups)

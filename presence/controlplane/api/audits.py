@@ -7,8 +7,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
 from presence.controlplane.odata import Kind, ListQuery
@@ -42,10 +44,15 @@ class AuditModel(Output):
 _Asked = Annotated[ListQuery, Depends(asking(FIELDS, AuditModel))]
 
 
-@router.get("", responses={**ERRORS, **FORBIDDEN}, response_model=Listing[AuditModel])
+@router.get(
+    "",
+    responses={**ERRORS, **FORBIDDEN},
+    response_model=Listing[AuditModel],
+    openapi_extra=takes(Capability.VIEW_AUDITS),
+)
 async def list_audits(services: Using, principal: Authenticated, asked: _Asked) -> Response:
     """Changes in asset groups that you may enter; with access to all of them, those of the organization, too. The
-    latest first. It takes the capability `ViewAudits`."""
+    latest first."""
     rows, count = await services.audits.page(principal, asked)
     return listed([_model(row) for row in rows], count, asked)
 

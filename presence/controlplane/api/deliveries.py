@@ -8,8 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
@@ -138,7 +140,11 @@ class Resolution(Input):
     action: Action
 
 
-@router.post("/{delivery_id}/Resolve", responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.post(
+    "/{delivery_id}/Resolve",
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def resolve_delivery(
     services: Using, principal: Authenticated, delivery_id: UUID, body: Resolution
 ) -> DeliveryModel:
@@ -152,7 +158,11 @@ async def resolve_delivery(
     return model_of(await services.deliveries.resolve(principal, str(delivery_id), body.action))
 
 
-@router.post("/{delivery_id}/Cancel", responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.post(
+    "/{delivery_id}/Cancel",
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def cancel_delivery(services: Using, principal: Authenticated, delivery_id: UUID) -> DeliveryModel:
     """Prevents the next attempt of a delivery; a request that is under way is not interrupted. Takes no body.
 
@@ -163,7 +173,12 @@ async def cancel_delivery(services: Using, principal: Authenticated, delivery_id
     return model_of(await services.deliveries.cancel(principal, str(delivery_id)))
 
 
-@router.post("/{delivery_id}/Redeliver", status_code=201, responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.post(
+    "/{delivery_id}/Redeliver",
+    status_code=201,
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def redeliver(services: Using, principal: Authenticated, delivery_id: UUID) -> DeliveryModel:
     """A new delivery of the same request, as it was when the event came, by the presence that the webhook has now;
     `RedeliveryOf` names the old one, which must have ended. Takes no body.

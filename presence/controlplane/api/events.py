@@ -6,7 +6,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Producing, Using
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
 from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Output
 from presence.controlplane.services.events import Acceptance, require_producer
@@ -74,7 +76,7 @@ _BODY: dict[str, Any] = {
         **FORBIDDEN,
         200: {"model": EventModel | list[EventModel], "description": "All were accepted before"},
     },
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": _BODY, **takes(Capability.PUBLISH_EVENTS)},
 )
 async def accept_events(services: Using, principal: Producing, request: Request) -> Response:
     """Accepts an event, or a batch: all of it or nothing. The deliveries are on disk when this answers.

@@ -11,8 +11,10 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Attempting, Authenticated, Services, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
@@ -78,6 +80,14 @@ class EnrollmentModel(Output):
 
     presence_id: str
     presence_name: str
+    key: str = Field(repr=False)
+    expires_at: Timestamp
+    web_service_host: str
+
+
+class KeyFile(Output):
+    """A key of a presence, as its agent reads it. `WebServiceHost`: where the control plane is."""
+
     key: str = Field(repr=False)
     expires_at: Timestamp
     web_service_host: str
@@ -180,7 +190,7 @@ async def list_presences(services: Using, principal: Authenticated, query: Asked
     return listed([model_of(row, services) for row in rows], count, query)
 
 
-@router.post("", responses={**ERRORS, **FORBIDDEN})
+@router.post("", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_PRESENCES))
 async def create_presence(services: Using, principal: Authenticated, body: NewPresence) -> PresenceModel:
     """A new presence; `EnrollmentToken`, `Download` or `NewKey` bring a key to its agent."""
     return model_of(await services.presences.create(principal, body.presence_name), services)
@@ -202,13 +212,23 @@ async def enroll(services: Using, body: NewEnrollment, request: Request, respons
     )
 
 
-@router.put("/{presence_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.put(
+    "/{presence_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_PRESENCES),
+)
 async def rename_presence(services: Using, principal: Authenticated, presence_id: UUID, body: UpdatePresence) -> None:
     """Gives it another name."""
     await services.presences.rename(principal, str(presence_id), body.presence_name)
 
 
-@router.delete("/{presence_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{presence_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_PRESENCES),
+)
 async def delete_presence(services: Using, principal: Authenticated, presence_id: UUID) -> None:
     """Deletes a presence that no webhook names. Its keys are void and its agents are disconnected at once."""
     await services.presences.delete(principal, str(presence_id))
@@ -217,7 +237,8 @@ async def delete_presence(services: Using, principal: Authenticated, presence_id
 @router.get(
     "/{presence_id}/NewKey",
     response_class=Response,
-    responses={**ERRORS, **FORBIDDEN, 200: {"description": "The key file", "content": {"application/json": {}}}},
+    responses={**ERRORS, **FORBIDDEN, 200: {"model": KeyFile, "description": "The key file"}},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
 )
 async def new_key(services: Using, principal: Authenticated, presence_id: UUID, request: Request) -> Response:
     """A new key for the presence, as the file AppScanPresence.key. It invalidates all previous keys at once."""
@@ -230,6 +251,7 @@ async def new_key(services: Using, principal: Authenticated, presence_id: UUID, 
     "/{presence_id}/Download/{platform}",
     response_class=Response,
     responses={**ERRORS, **FORBIDDEN, 200: {"description": "The zip archive", "content": {"application/zip": {}}}},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
 )
 async def download(
     services: Using, principal: Authenticated, presence_id: UUID, platform: str, request: Request
@@ -249,7 +271,12 @@ async def download(
     return Response(archive, media_type="application/zip", headers=_attached(f"presence-{PLATFORM}.zip"))
 
 
-@router.post("/{presence_id}/EnrollmentToken", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/{presence_id}/EnrollmentToken",
+    status_code=201,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
+)
 async def make_enrollment_token(
     services: Using, principal: Authenticated, presence_id: UUID, response: Response
 ) -> EnrollmentTokenModel:
@@ -261,7 +288,11 @@ async def make_enrollment_token(
     return EnrollmentTokenModel(token=token.text, expires_at=timestamp(token.expires_at))
 
 
-@router.post("/{presence_id}/RotateKey", responses={**ERRORS, **FORBIDDEN, **CONFLICT})
+@router.post(
+    "/{presence_id}/RotateKey",
+    responses={**ERRORS, **FORBIDDEN, **CONFLICT},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
+)
 async def rotate_key(services: Using, principal: Authenticated, presence_id: UUID) -> RotationModel:
     """A new key for the presence, told to its connected agents over their links; nobody else gets to see it. They
     store it and come back with it; once all have, the old key is void and the rotation is `Done`.

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     ERRORS,
@@ -80,22 +82,24 @@ async def list_users(services: Using, principal: Authenticated, asked: _Asked) -
     return listed([_model(user) for user in found], count, asked)
 
 
-@router.put("/{user_id}", responses={**ERRORS, **FORBIDDEN})
+@router.put("/{user_id}", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_USERS))
 async def change_user(services: Using, principal: Authenticated, user_id: UUID, body: UserUpdate) -> UserModel:
     """Takes effect at once, also for tokens that the user has.
 
-    It takes the capability `ManageUsers`, and every capability and asset group that the user has or shall have. The
-    last Administrator keeps that role.
+    You must have every capability and asset group that the user has or shall have. The last Administrator keeps that
+    role.
     """
     role_id = None if body.role_id is None else str(body.role_id)
     groups = None if body.asset_group_ids is None else [str(group) for group in body.asset_group_ids]
     return _model(await services.users.change(principal, str(user_id), role_id, groups))
 
 
-@router.delete("/{user_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{user_id}", status_code=204, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_USERS)
+)
 async def delete_user(services: Using, principal: Authenticated, user_id: UUID) -> None:
-    """The user's API key and tokens are void at once. It takes what changing the user takes; the last Administrator
-    stays."""
+    """The user's API key and tokens are void at once. You must have every capability and asset group
+    that the user has. The last Administrator stays."""
     await services.users.delete(principal, str(user_id))
 
 
