@@ -12,7 +12,7 @@ from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Attempting, Authenticated, BearerToken, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Input, Output, Timestamp, timestamp
 from presence.controlplane.services.accounts import Tenant
 from presence.controlplane.services.users import MAX_GROUPS_INVITED, MAX_INVITED, Invitation
 
@@ -56,22 +56,22 @@ class UserInfo(Output):
     """The user whose token it is. `AssetGroupIds`: the groups it is a member of; with the capability
     `AllAssetGroups` it may enter all."""
 
-    user_id: str
+    user_id: Guid
     user_name: str
     first_name: str | None
     last_name: str | None
     email: str | None
     is_admin: bool
-    role_id: str
+    role_id: Guid
     role_name: str
-    asset_group_ids: list[str]
+    asset_group_ids: list[Guid]
     capabilities: dict[str, bool]
 
 
 class TenantInfo(Output):
     """The organization, and the user who asks. `IdleTimeForSignout`: minutes that a token lives, used or not."""
 
-    tenant_id: str
+    tenant_id: Guid
     tenant_name: str
     allow_presence: bool
     idle_time_for_signout: int
@@ -98,7 +98,7 @@ class InviteUsers(Input):
 class InvitedUser(Output):
     """A new user and its API key, whose secret is not shown again."""
 
-    user_id: str
+    user_id: Guid
     user_name: str
     key_id: str
     key_secret: str

@@ -17,7 +17,7 @@ from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.scans import Technology
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output, Timestamp, timestamp
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.applications import Given
@@ -158,9 +158,9 @@ class ApplicationModel(Output):
     of `MaxSeverity` among its values, from 0.
     """
 
-    id: str
+    id: Guid
     name: str
-    asset_group_id: str
+    asset_group_id: Guid
     asset_group_name: str
     business_impact: BusinessImpact
     critical_issues: int

@@ -13,7 +13,7 @@ from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output, Timestamp, timestamp
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.asset_groups import Draft
@@ -63,7 +63,7 @@ class AssetGroupModel(Output):
     """An asset group. `UsersCount`: its members; who may enter all groups need not be one. There are no issues,
     domains and scan templates here."""
 
-    id: str
+    id: Guid
     name: str
     description: str | None
     contact_person: str | None

@@ -12,7 +12,7 @@ from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, bare
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Input, Output
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.store.associations import Association, Scope
 
@@ -30,7 +30,7 @@ class NewAssociation(Input):
 
 class AssociationModel(Output):
     scope: Scope
-    scope_id: str
+    scope_id: Guid
 
 
 Asked = Annotated[ListQuery, Depends(asking(FIELDS, AssociationModel))]

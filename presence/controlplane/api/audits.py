@@ -12,7 +12,7 @@ from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output, Timestamp, timestamp
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.store.audits import Activity, Audit, Entity
 
@@ -29,14 +29,14 @@ class AuditModel(Output):
     """What `UserName` did to the `EntityType` of the id `EntityId`. `Before` and `After`: the fields that changed, by
     their names in this API, secrets masked. `AssetGroupId` is null where it concerns the organization."""
 
-    id: str
+    id: Guid
     created_at: Timestamp
-    user_id: str | None
+    user_id: Guid | None
     user_name: str | None
     activity: Activity
     entity_type: Entity
     entity_id: str
-    asset_group_id: str | None
+    asset_group_id: Guid | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 

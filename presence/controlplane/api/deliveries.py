@@ -18,6 +18,7 @@ from presence.controlplane.api.schemas import (
     ERRORS,
     FORBIDDEN,
     NOT_FOUND,
+    Guid,
     Input,
     Listing,
     Output,
@@ -80,12 +81,12 @@ class DeliveryModel(Output):
     `EventId` is null where no event, but a `Test` caused it. `AssetGroupId`: the webhook's own.
     """
 
-    id: str
-    webhook_id: str
-    asset_group_id: str | None
-    presence_id: str
-    event_id: str | None
-    redelivery_of: str | None
+    id: Guid
+    webhook_id: Guid
+    asset_group_id: Guid | None
+    presence_id: Guid
+    event_id: Guid | None
+    redelivery_of: Guid | None
     event: str
     subject_id: str
     uri: str

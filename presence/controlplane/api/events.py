@@ -10,7 +10,7 @@ from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Producing, Using
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Output
 from presence.controlplane.services.events import Acceptance, require_producer
 from presence.domain.events import ALIASES, EventType
 
@@ -23,8 +23,8 @@ class EventModel(Output):
     `Repeated`: there was one of the same `source` and `id` before, and this is what came of that.
     """
 
-    id: str
-    deliveries: list[str]
+    id: Guid
+    deliveries: list[Guid]
     repeated: bool
 
 

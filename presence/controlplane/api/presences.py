@@ -20,6 +20,7 @@ from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
     FORBIDDEN,
+    Guid,
     Input,
     Listing,
     Output,
@@ -39,7 +40,7 @@ from presence.controlplane.store.tables.presences import MAX_PRESENCE_NAME
 router = APIRouter(prefix="/Presences", tags=["Presences"], route_class=StrictRoute)
 
 
-class Status(StrEnum):
+class PresenceStatus(StrEnum):
     """What is known of a presence, from its key's dates and its agents' canaries."""
 
     ACTIVE = "Active"
@@ -78,7 +79,7 @@ class NewEnrollment(Input):
 class EnrollmentModel(Output):
     """What the agent is from now on. `Key` is a secret. `WebServiceHost`: where the control plane is."""
 
-    presence_id: str
+    presence_id: Guid
     presence_name: str
     key: str = Field(repr=False)
     expires_at: Timestamp
@@ -117,11 +118,11 @@ class PresenceModel(Output):
     Git is never set.
     """
 
-    id: str
+    id: Guid
     presence_name: str
     key_expires_at: Timestamp | None
     host_name: str | None
-    status: Status
+    status: PresenceStatus
     is_v2: bool = Field(True, alias="IsV2")
     platform: str | None
     git_platform: str | None = None
@@ -140,18 +141,18 @@ class PresenceModel(Output):
 Asked = Annotated[ListQuery, Depends(asking(FIELDS, PresenceModel))]
 
 
-def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> Status:
+def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> PresenceStatus:
     """The first that is true, from the top. Milliseconds."""
     # With keys that nobody has used, no agent can be connected, however late it answered a canary.
     if presence.key_used_at is not None and canary_age is not None and canary_age <= active_within:
-        return Status.ACTIVE
+        return PresenceStatus.ACTIVE
     if presence.key_expires_at is not None and presence.key_expires_at <= now:
-        return Status.KEY_EXPIRED
+        return PresenceStatus.KEY_EXPIRED
     if presence.connected_at is None:
-        return Status.NEVER_USED
+        return PresenceStatus.NEVER_USED
     if presence.key_used_at is None:
-        return Status.KEY_NEVER_USED
-    return Status.INACTIVE
+        return PresenceStatus.KEY_NEVER_USED
+    return PresenceStatus.INACTIVE
 
 
 def model_of(presence: Presence, services: Services) -> PresenceModel:

@@ -10,7 +10,7 @@ from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import without_options
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output
 from presence.controlplane.api.webhooks import AssetGroupShortModel
 from presence.controlplane.services.reach import Access, Cause, Way
 from presence.controlplane.store.associations import Scope
@@ -25,13 +25,13 @@ class ScopeModel(Output):
     """An application or asset group that the webhook is associated with. `AssetGroupId`: where that is."""
 
     scope: Scope
-    scope_id: str
+    scope_id: Guid
     name: str
-    asset_group_id: str
+    asset_group_id: Guid
 
 
 class PresenceShortModel(Output):
-    id: str
+    id: Guid
     presence_name: str
 
 
@@ -39,9 +39,9 @@ class CauseModel(Output):
     """Who can make the webhook send a request. `Ways`: `Change` (tests it, redelivers, or changes it), `Event`
     (publishes an event), `Execution` (ends a scan execution), `Application` (changes an application)."""
 
-    user_id: str
+    user_id: Guid
     user_name: str
-    role_id: str
+    role_id: Guid
     role_name: str
     ways: list[Way]
 
@@ -49,7 +49,7 @@ class CauseModel(Output):
 class AccessModel(Output):
     """A webhook that points to the host. `AssetGroup` is null at organization level."""
 
-    webhook_id: str
+    webhook_id: Guid
     uri: str
     request_method: Method
     event: EventType

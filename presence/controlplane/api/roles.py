@@ -13,7 +13,7 @@ from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import CONFLICT, ERRORS, FORBIDDEN, Listing, Output
+from presence.controlplane.api.schemas import CONFLICT, ERRORS, FORBIDDEN, Guid, Listing, Output
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.roles import Draft, RoleView, parse_capabilities
@@ -63,7 +63,7 @@ class RoleModel(Output):
     """A role. `IsDefault`: users get it who are invited without a role. `IsAssignable`: you may give it to users.
     `Capabilities`: all there are, by name; what they mean stands above. `AsmId` is never set."""
 
-    id: str
+    id: Guid
     name: str
     description: str | None
     external_group_name: str | None

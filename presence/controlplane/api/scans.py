@@ -20,6 +20,7 @@ from presence.controlplane.api.schemas import (
     ERRORS,
     FORBIDDEN,
     NOT_FOUND,
+    Guid,
     Input,
     Listing,
     Output,
@@ -112,7 +113,7 @@ class ExecutionUpdate(Tolerant):
 class CreatorModel(Output):
     """Who started it. Names and address are empty where they are not known: clients put them together unseen."""
 
-    id: str | None
+    id: Guid | None
     first_name: str = ""
     last_name: str = ""
     user_name: str | None
@@ -126,8 +127,8 @@ class ScanExecutionModel(Output):
     far.
     """
 
-    id: str
-    scan_id: str
+    id: Guid
+    scan_id: Guid
     created_at: Timestamp
     executed_at: Timestamp | None
     scan_end_time: Timestamp | None
@@ -172,11 +173,11 @@ class ScanExecutionModel(Output):
 class ScanModel(Output):
     """A scan of an application. `LatestExecution` is null before the first one."""
 
-    id: str
+    id: Guid
     name: str
-    app_id: str
+    app_id: Guid
     app_name: str
-    asset_group_id: str
+    asset_group_id: Guid
     technology: Technology
     created_by: str | None
     created_at: Timestamp

@@ -17,6 +17,7 @@ from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     ERRORS,
     FORBIDDEN,
+    Guid,
     Input,
     Listing,
     Output,
@@ -38,7 +39,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
 }
 
 
-class Status(StrEnum):
+class UserStatus(StrEnum):
     """`PendingActivation`: invited and never logged in."""
 
     ACTIVE = "Active"
@@ -55,19 +56,19 @@ class UserUpdate(Input):
 class UserModel(Output):
     """A user. `AssetGroupIds`: those of its asset groups that you may enter, too."""
 
-    id: str
+    id: Guid
     user_name: str
     first_name: str | None
     last_name: str | None
     email: str | None
     is_admin: bool
-    role_id: str
+    role_id: Guid
     role_name: str
-    asset_group_ids: list[str]
+    asset_group_ids: list[Guid]
     created_at: Timestamp
     last_login: Timestamp | None
     has_api_key: bool
-    status: Status
+    status: UserStatus
     invited_by: str | None
 
 
@@ -117,6 +118,6 @@ def _model(user: User) -> UserModel:
         created_at=timestamp(user.created_at),
         last_login=optional_timestamp(user.last_login_at),
         has_api_key=user.has_api_key,
-        status=Status(user.status),
+        status=UserStatus(user.status),
         invited_by=user.invited_by,
     )

@@ -11,7 +11,7 @@ from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
 from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.deliveries import DeliveryModel, model_of
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output, Timestamp, optional_timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Input, Output, Timestamp, optional_timestamp
 from presence.controlplane.services.refusal import Key, Refusal
 from presence.controlplane.store.webhook_actions import Target
 from presence.domain.events import MAX_SUBJECT_LENGTH, subject_fault
@@ -26,7 +26,7 @@ class WebhookTest(Input):
 class PauseModel(Output):
     """`PausedReason`: `user` where somebody paused it, `gone` where its target answered 410."""
 
-    id: str
+    id: Guid
     paused: bool
     paused_reason: str | None
     paused_at: Timestamp | None

@@ -18,6 +18,7 @@ from presence.controlplane.api.presences import PresenceModel, model_of
 from presence.controlplane.api.schemas import (
     ERRORS,
     FORBIDDEN,
+    Guid,
     Input,
     Listing,
     Output,
@@ -137,7 +138,7 @@ class UpdateWebhook(Input):
 
 
 class AssetGroupShortModel(Output):
-    id: str
+    id: Guid
     name: str
 
 
@@ -149,7 +150,7 @@ class WebhookModel(Output):
     `authorization_unreadable` where the stored header cannot be decrypted: give it anew, and resume.
     """
 
-    id: str
+    id: Guid
     uri: str
     presence: PresenceModel
     asset_group: AssetGroupShortModel | None
