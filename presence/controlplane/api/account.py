@@ -11,7 +11,8 @@ from starlette.responses import Response
 from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Attempting, Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output, Timestamp, timestamp
+from presence.controlplane.api.capabilities import takes
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Input, Output, Timestamp, timestamp
 from presence.controlplane.services.accounts import Tenant
 from presence.controlplane.services.users import MAX_GROUPS_INVITED, MAX_INVITED, Invitation
 
@@ -55,22 +56,22 @@ class UserInfo(Output):
     """The user whose token it is. `AssetGroupIds`: the groups it is a member of; with the capability
     `AllAssetGroups` it may enter all."""
 
-    user_id: str
+    user_id: Guid
     user_name: str
     first_name: str | None
     last_name: str | None
     email: str | None
     is_admin: bool
-    role_id: str
+    role_id: Guid
     role_name: str
-    asset_group_ids: list[str]
+    asset_group_ids: list[Guid]
     capabilities: dict[str, bool]
 
 
 class TenantInfo(Output):
     """The organization, and the user who asks. `IdleTimeForSignout`: minutes that a token lives, used or not."""
 
-    tenant_id: str
+    tenant_id: Guid
     tenant_name: str
     allow_presence: bool
     idle_time_for_signout: int
@@ -97,7 +98,7 @@ class InviteUsers(Input):
 class InvitedUser(Output):
     """A new user and its API key, whose secret is not shown again."""
 
-    user_id: str
+    user_id: Guid
     user_name: str
     key_id: str
     key_secret: str
@@ -137,12 +138,14 @@ async def new_api_key(services: Using, principal: Authenticated) -> ApiKeyInfo:
     return ApiKeyInfo(key_id=key.key_id, key_secret=key.key_secret, created_at=timestamp(key.created_at))
 
 
-@router.post("/InviteUsers", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/InviteUsers", status_code=201, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_USERS)
+)
 async def invite_users(services: Using, principal: Authenticated, body: InviteUsers) -> list[InvitedUser]:
     """Creates users and gives an API key for each; no mail is sent. All are created or none.
 
     You know the key of a new user, and so can act as that user, until the user replaces it with `POST
-    /api/v4/Account/ApiKey`. It takes the capability `ManageUsers`, and every right that the new users get.
+    /api/v4/Account/ApiKey`. You must have every right that the new users get.
     """
     groups = None if body.asset_group_ids is None else [str(group) for group in body.asset_group_ids]
     invitation = Invitation(body.emails, None if body.role_id is None else str(body.role_id), groups)

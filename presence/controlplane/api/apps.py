@@ -11,11 +11,13 @@ from pydantic import Field, StrictBool, StrictInt
 from pydantic.alias_generators import to_pascal
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.scans import Technology
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output, Timestamp, timestamp
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.applications import Given
@@ -156,9 +158,9 @@ class ApplicationModel(Output):
     of `MaxSeverity` among its values, from 0.
     """
 
-    id: str
+    id: Guid
     name: str
-    asset_group_id: str
+    asset_group_id: Guid
     asset_group_name: str
     business_impact: BusinessImpact
     critical_issues: int
@@ -242,14 +244,16 @@ async def list_applications(services: Using, principal: Authenticated, query: As
     return listed([_model(row) for row in rows], count, query)
 
 
-@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "", status_code=201, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_APPLICATIONS)
+)
 async def create_application(services: Using, principal: Authenticated, body: NewApplication) -> ApplicationModel:
     """A new application. That is no event."""
     made = await services.applications.create(principal, body.name, str(body.asset_group_id), _given(body))
     return _model(made)
 
 
-@router.put("/{application_id}", responses={**ERRORS, **FORBIDDEN})
+@router.put("/{application_id}", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_APPLICATIONS))
 async def update_application(
     services: Using, principal: Authenticated, application_id: UUID, body: ApplicationUpdate
 ) -> ApplicationModel:
@@ -260,7 +264,12 @@ async def update_application(
     return _model(await services.applications.change(principal, str(application_id), given))
 
 
-@router.delete("/{application_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{application_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_APPLICATIONS),
+)
 async def delete_application(services: Using, principal: Authenticated, application_id: UUID) -> None:
     """Deletes an application with its scans and the associations of webhooks with it. Events and deliveries stay."""
     await services.applications.delete(principal, str(application_id))

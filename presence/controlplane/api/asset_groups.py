@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output, Timestamp, timestamp
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.asset_groups import Draft
@@ -61,7 +63,7 @@ class AssetGroupModel(Output):
     """An asset group. `UsersCount`: its members; who may enter all groups need not be one. There are no issues,
     domains and scan templates here."""
 
-    id: str
+    id: Guid
     name: str
     description: str | None
     contact_person: str | None
@@ -86,13 +88,15 @@ async def list_asset_groups(services: Using, principal: Authenticated, asked: _A
     return listed([_model(group) for group in found], count, asked)
 
 
-@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "", status_code=201, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_ASSET_GROUPS)
+)
 async def create_asset_group(services: Using, principal: Authenticated, body: NewAssetGroup) -> AssetGroupModel:
-    """It takes the capability `ManageAssetGroups`. Who may not enter all groups becomes a member of the new one."""
+    """An asset group. Who may not enter all groups becomes a member of the new one."""
     return _model(await services.asset_groups.create(principal, _draft(body, body.name)))
 
 
-@router.put("/{asset_group_id}", responses={**ERRORS, **FORBIDDEN})
+@router.put("/{asset_group_id}", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_ASSET_GROUPS))
 async def change_asset_group(
     services: Using, principal: Authenticated, asset_group_id: UUID, body: AssetGroupUpdate
 ) -> AssetGroupModel:
@@ -101,7 +105,12 @@ async def change_asset_group(
     return _model(await services.asset_groups.change(principal, str(asset_group_id), draft))
 
 
-@router.delete("/{asset_group_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{asset_group_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_ASSET_GROUPS),
+)
 async def delete_asset_group(
     services: Using,
     principal: Authenticated,
@@ -117,12 +126,15 @@ async def delete_asset_group(
     await services.asset_groups.delete(principal, str(asset_group_id), forced=forced)
 
 
-@router.post("/MoveAssetGroupResources/{source_id}/{target_id}", responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/MoveAssetGroupResources/{source_id}/{target_id}",
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_ASSET_GROUPS, Capability.MANAGE_APPLICATIONS),
+)
 async def move_resources(
     services: Using, principal: Authenticated, source_id: UUID, target_id: UUID
 ) -> AssetGroupModel:
-    """Moves all applications of the first group to the second, and gives that. It takes the capabilities
-    `ManageAssetGroups` and `ManageApplications`, and access to both.
+    """Moves all applications of the first group to the second, and gives that. You must have access to both.
 
     Associations of these applications with webhooks of the first group are removed. Webhooks and members stay.
     """

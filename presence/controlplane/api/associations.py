@@ -7,10 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, bare
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Input, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Input, Output
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.store.associations import Association, Scope
 
@@ -28,7 +30,7 @@ class NewAssociation(Input):
 
 class AssociationModel(Output):
     scope: Scope
-    scope_id: str
+    scope_id: Guid
 
 
 Asked = Annotated[ListQuery, Depends(asking(FIELDS, AssociationModel))]
@@ -43,7 +45,12 @@ async def list_associations(services: Using, principal: Authenticated, webhook_i
     return bare([_model(row) for row in rows], query)
 
 
-@router.post("/{webhook_id}", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/{webhook_id}",
+    status_code=201,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def add_association(
     services: Using, principal: Authenticated, webhook_id: UUID, body: NewAssociation
 ) -> AssociationModel:
@@ -55,7 +62,12 @@ async def add_association(
     return _model(added)
 
 
-@router.delete("/{webhook_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{webhook_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def remove_association(
     services: Using,
     principal: Authenticated,

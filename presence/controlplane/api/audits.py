@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output, Timestamp, timestamp
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output, Timestamp, timestamp
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.store.audits import Activity, Audit, Entity
 
@@ -28,14 +30,14 @@ class AuditModel(Output):
     their names in this API, secrets masked. `AssetGroupId` is null where it concerns the organization, and
     `UserName` for what no user did but an agent, the operator or the control plane itself."""
 
-    id: str
+    id: Guid
     created_at: Timestamp
-    user_id: str | None
+    user_id: Guid | None
     user_name: str | None
     activity: Activity
     entity_type: Entity
     entity_id: str
-    asset_group_id: str | None
+    asset_group_id: Guid | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 
@@ -43,10 +45,15 @@ class AuditModel(Output):
 _Asked = Annotated[ListQuery, Depends(asking(FIELDS, AuditModel))]
 
 
-@router.get("", responses={**ERRORS, **FORBIDDEN}, response_model=Listing[AuditModel])
+@router.get(
+    "",
+    responses={**ERRORS, **FORBIDDEN},
+    response_model=Listing[AuditModel],
+    openapi_extra=takes(Capability.VIEW_AUDITS),
+)
 async def list_audits(services: Using, principal: Authenticated, asked: _Asked) -> Response:
     """Changes in asset groups that you may enter; with access to all of them, those of the organization, too. The
-    latest first. It takes the capability `ViewAudits`."""
+    latest first."""
     rows, count = await services.audits.page(principal, asked)
     return listed([_model(row) for row in rows], count, asked)
 

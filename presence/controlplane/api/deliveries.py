@@ -8,14 +8,17 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
     FORBIDDEN,
     NOT_FOUND,
+    Guid,
     Input,
     Listing,
     Output,
@@ -78,12 +81,12 @@ class DeliveryModel(Output):
     `EventId` is null where no event, but a `Test` caused it. `AssetGroupId`: the webhook's own.
     """
 
-    id: str
-    webhook_id: str
-    asset_group_id: str | None
-    presence_id: str
-    event_id: str | None
-    redelivery_of: str | None
+    id: Guid
+    webhook_id: Guid
+    asset_group_id: Guid | None
+    presence_id: Guid
+    event_id: Guid | None
+    redelivery_of: Guid | None
     event: str
     subject_id: str
     uri: str
@@ -138,7 +141,11 @@ class Resolution(Input):
     action: Action
 
 
-@router.post("/{delivery_id}/Resolve", responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.post(
+    "/{delivery_id}/Resolve",
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def resolve_delivery(
     services: Using, principal: Authenticated, delivery_id: UUID, body: Resolution
 ) -> DeliveryModel:
@@ -152,7 +159,11 @@ async def resolve_delivery(
     return model_of(await services.deliveries.resolve(principal, str(delivery_id), body.action))
 
 
-@router.post("/{delivery_id}/Cancel", responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.post(
+    "/{delivery_id}/Cancel",
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def cancel_delivery(services: Using, principal: Authenticated, delivery_id: UUID) -> DeliveryModel:
     """Prevents the next attempt of a delivery; a request that is under way is not interrupted. Takes no body.
 
@@ -163,7 +174,12 @@ async def cancel_delivery(services: Using, principal: Authenticated, delivery_id
     return model_of(await services.deliveries.cancel(principal, str(delivery_id)))
 
 
-@router.post("/{delivery_id}/Redeliver", status_code=201, responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.post(
+    "/{delivery_id}/Redeliver",
+    status_code=201,
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def redeliver(services: Using, principal: Authenticated, delivery_id: UUID) -> DeliveryModel:
     """A new delivery of the same request, as it was when the event came, by the presence that the webhook has now;
     `RedeliveryOf` names the old one, which must have ended. Takes no body.

@@ -9,8 +9,9 @@ from starlette.responses import JSONResponse, Response
 from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Producing, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.cloudevents import BATCH, JSON, MAX_BATCH, STRUCTURED, read
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Output
 from presence.controlplane.services.acting import require
 from presence.controlplane.services.events import Acceptance
 from presence.domain.events import ALIASES, EventType
@@ -24,8 +25,8 @@ class EventModel(Output):
     `Repeated`: there was one of the same `source` and `id` before, and this is what came of that.
     """
 
-    id: str
-    deliveries: list[str]
+    id: Guid
+    deliveries: list[Guid]
     repeated: bool
 
 
@@ -77,7 +78,7 @@ _BODY: dict[str, Any] = {
         **FORBIDDEN,
         200: {"model": EventModel | list[EventModel], "description": "All were accepted before"},
     },
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": _BODY, **takes(Capability.PUBLISH_EVENTS)},
 )
 async def accept_events(services: Using, principal: Producing, request: Request) -> Response:
     """Accepts an event, or a batch: all of it or nothing. The deliveries are on disk when this answers.

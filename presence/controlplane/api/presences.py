@@ -11,13 +11,16 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Attempting, Authenticated, Services, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
     FORBIDDEN,
+    Guid,
     Input,
     Listing,
     Output,
@@ -37,7 +40,7 @@ from presence.controlplane.store.tables.presences import MAX_PRESENCE_NAME
 router = APIRouter(prefix="/Presences", tags=["Presences"], route_class=StrictRoute)
 
 
-class Status(StrEnum):
+class PresenceStatus(StrEnum):
     """What is known of a presence, from its key's dates and its agents' canaries."""
 
     ACTIVE = "Active"
@@ -76,8 +79,16 @@ class NewEnrollment(Input):
 class EnrollmentModel(Output):
     """What the agent is from now on. `Key` is a secret. `WebServiceHost`: where the control plane is."""
 
-    presence_id: str
+    presence_id: Guid
     presence_name: str
+    key: str = Field(repr=False)
+    expires_at: Timestamp
+    web_service_host: str
+
+
+class KeyFile(Output):
+    """A key of a presence, as its agent reads it. `WebServiceHost`: where the control plane is."""
+
     key: str = Field(repr=False)
     expires_at: Timestamp
     web_service_host: str
@@ -107,11 +118,11 @@ class PresenceModel(Output):
     Git is never set.
     """
 
-    id: str
+    id: Guid
     presence_name: str
     key_expires_at: Timestamp | None
     host_name: str | None
-    status: Status
+    status: PresenceStatus
     is_v2: bool = Field(True, alias="IsV2")
     platform: str | None
     git_platform: str | None = None
@@ -130,18 +141,18 @@ class PresenceModel(Output):
 Asked = Annotated[ListQuery, Depends(asking(FIELDS, PresenceModel))]
 
 
-def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> Status:
+def status_of(presence: Presence, now: int, canary_age: int | None, active_within: int) -> PresenceStatus:
     """The first that is true, from the top. Milliseconds."""
     # With keys that nobody has used, no agent can be connected, however late it answered a canary.
     if presence.key_used_at is not None and canary_age is not None and canary_age <= active_within:
-        return Status.ACTIVE
+        return PresenceStatus.ACTIVE
     if presence.key_expires_at is not None and presence.key_expires_at <= now:
-        return Status.KEY_EXPIRED
+        return PresenceStatus.KEY_EXPIRED
     if presence.connected_at is None:
-        return Status.NEVER_USED
+        return PresenceStatus.NEVER_USED
     if presence.key_used_at is None:
-        return Status.KEY_NEVER_USED
-    return Status.INACTIVE
+        return PresenceStatus.KEY_NEVER_USED
+    return PresenceStatus.INACTIVE
 
 
 def model_of(presence: Presence, services: Services) -> PresenceModel:
@@ -180,7 +191,7 @@ async def list_presences(services: Using, principal: Authenticated, query: Asked
     return listed([model_of(row, services) for row in rows], count, query)
 
 
-@router.post("", responses={**ERRORS, **FORBIDDEN})
+@router.post("", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_PRESENCES))
 async def create_presence(services: Using, principal: Authenticated, body: NewPresence) -> PresenceModel:
     """A new presence; `EnrollmentToken`, `Download` or `NewKey` bring a key to its agent."""
     return model_of(await services.presences.create(principal, body.presence_name), services)
@@ -202,13 +213,23 @@ async def enroll(services: Using, body: NewEnrollment, request: Request, respons
     )
 
 
-@router.put("/{presence_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.put(
+    "/{presence_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_PRESENCES),
+)
 async def rename_presence(services: Using, principal: Authenticated, presence_id: UUID, body: UpdatePresence) -> None:
     """Gives it another name."""
     await services.presences.rename(principal, str(presence_id), body.presence_name)
 
 
-@router.delete("/{presence_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{presence_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_PRESENCES),
+)
 async def delete_presence(services: Using, principal: Authenticated, presence_id: UUID) -> None:
     """Deletes a presence that no webhook names. Its keys are void and its agents are disconnected at once."""
     await services.presences.delete(principal, str(presence_id))
@@ -217,7 +238,8 @@ async def delete_presence(services: Using, principal: Authenticated, presence_id
 @router.get(
     "/{presence_id}/NewKey",
     response_class=Response,
-    responses={**ERRORS, **FORBIDDEN, 200: {"description": "The key file", "content": {"application/json": {}}}},
+    responses={**ERRORS, **FORBIDDEN, 200: {"model": KeyFile, "description": "The key file"}},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
 )
 async def new_key(services: Using, principal: Authenticated, presence_id: UUID, request: Request) -> Response:
     """A new key for the presence, as the file AppScanPresence.key. It invalidates all previous keys at once."""
@@ -230,6 +252,7 @@ async def new_key(services: Using, principal: Authenticated, presence_id: UUID, 
     "/{presence_id}/Download/{platform}",
     response_class=Response,
     responses={**ERRORS, **FORBIDDEN, 200: {"description": "The zip archive", "content": {"application/zip": {}}}},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
 )
 async def download(
     services: Using, principal: Authenticated, presence_id: UUID, platform: str, request: Request
@@ -249,7 +272,12 @@ async def download(
     return Response(archive, media_type="application/zip", headers=_attached(f"presence-{PLATFORM}.zip"))
 
 
-@router.post("/{presence_id}/EnrollmentToken", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/{presence_id}/EnrollmentToken",
+    status_code=201,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
+)
 async def make_enrollment_token(
     services: Using, principal: Authenticated, presence_id: UUID, response: Response
 ) -> EnrollmentTokenModel:
@@ -261,7 +289,11 @@ async def make_enrollment_token(
     return EnrollmentTokenModel(token=token.text, expires_at=timestamp(token.expires_at))
 
 
-@router.post("/{presence_id}/RotateKey", responses={**ERRORS, **FORBIDDEN, **CONFLICT})
+@router.post(
+    "/{presence_id}/RotateKey",
+    responses={**ERRORS, **FORBIDDEN, **CONFLICT},
+    openapi_extra=takes(Capability.MANAGE_PRESENCE_KEYS),
+)
 async def rotate_key(services: Using, principal: Authenticated, presence_id: UUID) -> RotationModel:
     """A new key for the presence, told to its connected agents over their links; nobody else gets to see it. They
     store it and come back with it; once all have, the old key is void and the rotation is `Done`.

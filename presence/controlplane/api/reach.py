@@ -5,10 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import without_options
-from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Listing, Output
+from presence.controlplane.api.schemas import ERRORS, FORBIDDEN, Guid, Listing, Output
 from presence.controlplane.api.webhooks import AssetGroupShortModel
 from presence.controlplane.services.reach import Access, Cause, Way
 from presence.controlplane.store.associations import Scope
@@ -23,13 +25,13 @@ class ScopeModel(Output):
     """An application or asset group that the webhook is associated with. `AssetGroupId`: where that is."""
 
     scope: Scope
-    scope_id: str
+    scope_id: Guid
     name: str
-    asset_group_id: str
+    asset_group_id: Guid
 
 
 class PresenceShortModel(Output):
-    id: str
+    id: Guid
     presence_name: str
 
 
@@ -37,9 +39,9 @@ class CauseModel(Output):
     """Who can make the webhook send a request. `Ways`: `Change` (tests it, redelivers, or changes it), `Event`
     (publishes an event), `Execution` (ends a scan execution), `Application` (changes an application)."""
 
-    user_id: str
+    user_id: Guid
     user_name: str
-    role_id: str
+    role_id: Guid
     role_name: str
     ways: list[Way]
 
@@ -47,7 +49,7 @@ class CauseModel(Output):
 class AccessModel(Output):
     """A webhook that points to the host. `AssetGroup` is null at organization level."""
 
-    webhook_id: str
+    webhook_id: Guid
     uri: str
     request_method: Method
     event: EventType
@@ -60,15 +62,19 @@ class AccessModel(Output):
     causes: list[CauseModel]
 
 
-@router.get("", responses={**ERRORS, **FORBIDDEN}, dependencies=[Depends(without_options)])
+@router.get(
+    "",
+    responses={**ERRORS, **FORBIDDEN},
+    dependencies=[Depends(without_options)],
+    openapi_extra=takes(Capability.ALL_ASSET_GROUPS, Capability.VIEW_AUDITS),
+)
 async def effective_access(
     services: Using,
     principal: Authenticated,
     host: Annotated[str, Query(max_length=270, examples=["myservice.com", "10.1.2.3:8080"])],
 ) -> Listing[AccessModel]:
     """Who can cause a request to that host, or that host and port: every webhook whose `Uri` names it, where its events
-    come from, and the users with the rights to bring about such an event, or to test or change the webhook. Needs
-    `AllAssetGroups` and `ViewAudits`.
+    come from, and the users with the rights to bring about such an event, or to test or change the webhook.
     """
     found = await services.effective_access.to_host(principal, host)
     return Listing(items=[model_of(access) for access in found], count=len(found))

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
-from presence.controlplane.api.schemas import CONFLICT, ERRORS, FORBIDDEN, Listing, Output
+from presence.controlplane.api.schemas import CONFLICT, ERRORS, FORBIDDEN, Guid, Listing, Output
 from presence.controlplane.api.tolerance import Printable, Tolerant
 from presence.controlplane.odata import Kind, ListQuery
 from presence.controlplane.services.roles import Draft, RoleView, parse_capabilities
@@ -60,9 +61,9 @@ class RoleUpdate(_Fields):
 
 class RoleModel(Output):
     """A role. `IsDefault`: users get it who are invited without a role. `IsAssignable`: you may give it to users.
-    `AsmId` is never set."""
+    `Capabilities`: all there are, by name; what they mean stands above. `AsmId` is never set."""
 
-    id: str
+    id: Guid
     name: str
     description: str | None
     external_group_name: str | None
@@ -83,24 +84,27 @@ async def list_roles(services: Using, principal: Authenticated, asked: _Asked) -
     return listed([_model(view) for view in found], count, asked)
 
 
-@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN, **CONFLICT})
+@router.post(
+    "", status_code=201, responses={**ERRORS, **FORBIDDEN, **CONFLICT}, openapi_extra=takes(Capability.MANAGE_ROLES)
+)
 async def create_role(services: Using, principal: Authenticated, body: NewRole) -> RoleModel:
-    """A custom role. It takes the capability `ManageRoles`, and every capability that the role gets."""
+    """A custom role. You must have every capability that the role gets."""
     return _model(await services.roles.create(principal, _draft(body, body.name, body.capabilities)))
 
 
-@router.put("/{role_id}", responses={**ERRORS, **FORBIDDEN, **CONFLICT})
+@router.put("/{role_id}", responses={**ERRORS, **FORBIDDEN, **CONFLICT}, openapi_extra=takes(Capability.MANAGE_ROLES))
 async def change_role(services: Using, principal: Authenticated, role_id: UUID, body: RoleUpdate) -> RoleModel:
     """Takes effect for its users at once. Of a predefined role only `IsDefault` can change; one role is always the
     default, and never Administrator.
 
-    It takes the capability `ManageRoles`, every capability that the role has or shall have, and access to the asset
-    groups of all its users.
+    You must have every capability that the role has or shall have, and access to the asset groups of all its users.
     """
     return _model(await services.roles.change(principal, str(role_id), _draft(body, body.name, body.capabilities)))
 
 
-@router.delete("/{role_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{role_id}", status_code=204, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_ROLES)
+)
 async def delete_role(services: Using, principal: Authenticated, role_id: UUID) -> None:
     """A custom role that no user has and that is not the default."""
     await services.roles.delete(principal, str(role_id))

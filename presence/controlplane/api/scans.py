@@ -10,14 +10,17 @@ from pydantic import Field, StrictBool, StrictInt
 from pydantic.alias_generators import to_pascal
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Producing, Services, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, bare, listed
 from presence.controlplane.api.schemas import (
     CONFLICT,
     ERRORS,
     FORBIDDEN,
     NOT_FOUND,
+    Guid,
     Input,
     Listing,
     Output,
@@ -110,7 +113,7 @@ class ExecutionUpdate(Tolerant):
 class CreatorModel(Output):
     """Who started it. Names and address are empty where they are not known: clients put them together unseen."""
 
-    id: str | None
+    id: Guid | None
     first_name: str = ""
     last_name: str = ""
     user_name: str | None
@@ -124,8 +127,8 @@ class ScanExecutionModel(Output):
     far.
     """
 
-    id: str
-    scan_id: str
+    id: Guid
+    scan_id: Guid
     created_at: Timestamp
     executed_at: Timestamp | None
     scan_end_time: Timestamp | None
@@ -170,11 +173,11 @@ class ScanExecutionModel(Output):
 class ScanModel(Output):
     """A scan of an application. `LatestExecution` is null before the first one."""
 
-    id: str
+    id: Guid
     name: str
-    app_id: str
+    app_id: Guid
     app_name: str
-    asset_group_id: str
+    asset_group_id: Guid
     technology: Technology
     created_by: str | None
     created_at: Timestamp
@@ -210,7 +213,7 @@ async def list_scans(services: Using, principal: Authenticated, query: Asked) ->
     return listed([_scan(view, services) for view in views], count, query)
 
 
-@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_SCANS))
 async def create_scan(services: Using, principal: Authenticated, body: NewScan) -> ScanModel:
     """A scan that has not been executed."""
     made = await services.scans.create(principal, body.name, str(body.app_id), body.technology.value)
@@ -223,7 +226,11 @@ async def get_execution(services: Using, principal: Authenticated, execution_id:
     return _execution(await services.executions.get(principal, str(execution_id)), services)
 
 
-@router.put("/Execution/{execution_id}", responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT})
+@router.put(
+    "/Execution/{execution_id}",
+    responses={**ERRORS, **FORBIDDEN, **NOT_FOUND, **CONFLICT},
+    openapi_extra=takes(Capability.UPDATE_SCAN_EXECUTIONS),
+)
 async def update_execution(
     services: Using, principal: Producing, execution_id: UUID, body: ExecutionUpdate
 ) -> ScanExecutionModel:
@@ -240,7 +247,12 @@ async def list_executions(services: Using, principal: Authenticated, scan_id: UU
     return bare([_execution(one, services) for one in found], query)
 
 
-@router.post("/{scan_id}/Executions", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "/{scan_id}/Executions",
+    status_code=201,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.MANAGE_SCANS),
+)
 async def start_execution(services: Using, principal: Authenticated, scan_id: UUID) -> ScanExecutionModel:
     """A new execution of a scan, `InQueue` until an engine says otherwise. Takes no body."""
     return _execution(await services.executions.start(principal, str(scan_id)), services)

@@ -71,6 +71,7 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorMessage, "desc
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorMessage, "description": "Its state does not allow it"}}
 
 
+Guid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 

@@ -9,12 +9,15 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.schemas import (
     ERRORS,
     FORBIDDEN,
+    Guid,
     Input,
     Listing,
     Output,
@@ -36,7 +39,7 @@ FIELDS: Final[Mapping[str, Kind]] = {
 }
 
 
-class Status(StrEnum):
+class UserStatus(StrEnum):
     """`PendingActivation`: invited and never logged in."""
 
     ACTIVE = "Active"
@@ -53,19 +56,19 @@ class UserUpdate(Input):
 class UserModel(Output):
     """A user. `AssetGroupIds`: those of its asset groups that you may enter, too."""
 
-    id: str
+    id: Guid
     user_name: str
     first_name: str | None
     last_name: str | None
     email: str | None
     is_admin: bool
-    role_id: str
+    role_id: Guid
     role_name: str
-    asset_group_ids: list[str]
+    asset_group_ids: list[Guid]
     created_at: Timestamp
     last_login: Timestamp | None
     has_api_key: bool
-    status: Status
+    status: UserStatus
     invited_by: str | None
 
 
@@ -80,22 +83,24 @@ async def list_users(services: Using, principal: Authenticated, asked: _Asked) -
     return listed([_model(user) for user in found], count, asked)
 
 
-@router.put("/{user_id}", responses={**ERRORS, **FORBIDDEN})
+@router.put("/{user_id}", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_USERS))
 async def change_user(services: Using, principal: Authenticated, user_id: UUID, body: UserUpdate) -> UserModel:
     """Takes effect at once, also for tokens that the user has.
 
-    It takes the capability `ManageUsers`, and every capability and asset group that the user has or shall have. The
-    last Administrator keeps that role.
+    You must have every capability and asset group that the user has or shall have. The last Administrator keeps that
+    role.
     """
     role_id = None if body.role_id is None else str(body.role_id)
     groups = None if body.asset_group_ids is None else [str(group) for group in body.asset_group_ids]
     return _model(await services.users.change(principal, str(user_id), role_id, groups))
 
 
-@router.delete("/{user_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{user_id}", status_code=204, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.MANAGE_USERS)
+)
 async def delete_user(services: Using, principal: Authenticated, user_id: UUID) -> None:
-    """The user's API key and tokens are void at once. It takes what changing the user takes; the last Administrator
-    stays."""
+    """The user's API key and tokens are void at once. You must have every capability and asset group
+    that the user has. The last Administrator stays."""
     await services.users.delete(principal, str(user_id))
 
 
@@ -113,6 +118,6 @@ def _model(user: User) -> UserModel:
         created_at=timestamp(user.created_at),
         last_login=optional_timestamp(user.last_login_at),
         has_api_key=user.has_api_key,
-        status=Status(user.status),
+        status=UserStatus(user.status),
         invited_by=user.invited_by,
     )

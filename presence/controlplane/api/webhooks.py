@@ -9,13 +9,16 @@ from fastapi import APIRouter, Depends
 from pydantic import Field, StrictBool, StrictInt, model_validator
 from starlette.responses import Response
 
+from presence.controlplane.access import Capability
 from presence.controlplane.api.auth import Authenticated, Services, Using
 from presence.controlplane.api.body import StrictRoute
+from presence.controlplane.api.capabilities import takes
 from presence.controlplane.api.listing import asking, listed
 from presence.controlplane.api.presences import PresenceModel, model_of
 from presence.controlplane.api.schemas import (
     ERRORS,
     FORBIDDEN,
+    Guid,
     Input,
     Listing,
     Output,
@@ -135,7 +138,7 @@ class UpdateWebhook(Input):
 
 
 class AssetGroupShortModel(Output):
-    id: str
+    id: Guid
     name: str
 
 
@@ -147,7 +150,7 @@ class WebhookModel(Output):
     `authorization_unreadable` where the stored header cannot be decrypted: give it anew, and resume.
     """
 
-    id: str
+    id: Guid
     uri: str
     presence: PresenceModel
     asset_group: AssetGroupShortModel | None
@@ -177,7 +180,9 @@ async def list_webhooks(services: Using, principal: Authenticated, query: Asked)
     return listed([_model(view, services) for view in views], count, query)
 
 
-@router.post("", status_code=201, responses={**ERRORS, **FORBIDDEN})
+@router.post(
+    "", status_code=201, responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS)
+)
 async def create_webhook(services: Using, principal: Authenticated, body: NewWebhook) -> WebhookModel:
     """A webhook at organization level, which needs access to all asset groups, or of an asset group. A Global one fires
     for every event of its type in there; any other one only for those under its associations, so add one after this.
@@ -203,7 +208,7 @@ async def create_webhook(services: Using, principal: Authenticated, body: NewWeb
     return _model(await services.webhooks.create(principal, draft), services)
 
 
-@router.put("/{webhook_id}", responses={**ERRORS, **FORBIDDEN})
+@router.put("/{webhook_id}", responses={**ERRORS, **FORBIDDEN}, openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS))
 async def update_webhook(
     services: Using, principal: Authenticated, webhook_id: UUID, body: UpdateWebhook
 ) -> WebhookModel:
@@ -213,7 +218,12 @@ async def update_webhook(
     return _model(await services.webhooks.update(principal, str(webhook_id), _changes(body)), services)
 
 
-@router.delete("/{webhook_id}", status_code=204, responses={**ERRORS, **FORBIDDEN})
+@router.delete(
+    "/{webhook_id}",
+    status_code=204,
+    responses={**ERRORS, **FORBIDDEN},
+    openapi_extra=takes(Capability.CREATE_MODIFY_WEBHOOKS),
+)
 async def delete_webhook(services: Using, principal: Authenticated, webhook_id: UUID) -> None:
     """Deletes a webhook and its associations, and cancels its unfinished deliveries: a request under way is not
     interrupted, but none follows. The delivery log stays.

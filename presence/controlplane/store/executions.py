@@ -123,12 +123,10 @@ _OWN: Final = (
     *("id", "scan_id", "status", "execution_progress", "progress", "result", *EXECUTION_COUNTERS, "user_message"),
     *("comment", "is_partial", "created_by_id", "created_by", "created_at", "executed_at", "ended_at"),
 )
-_EXECUTIONS: Select[Any] = (
-    select(*(execution.c[name] for name in _OWN), scan.c.application_id, application.c.asset_group_id)
-    .select_from(execution)
-    .join(scan, (scan.c.organization_id == execution.c.organization_id) & (scan.c.id == execution.c.scan_id))
-    .join(application, OF_APPLICATION)
-)
+_OF_SCAN = (scan.c.organization_id == execution.c.organization_id) & (scan.c.id == execution.c.scan_id)
+_EXECUTIONS: Select[Any] = select(
+    *(execution.c[name] for name in _OWN), scan.c.application_id, application.c.asset_group_id
+).select_from(execution.join(scan, _OF_SCAN).join(application, OF_APPLICATION))
 
 COLUMNS: Final[Mapping[str, ColumnElement[Any]]] = {
     **{to_pascal(name): execution.c[name] for name in _OWN},

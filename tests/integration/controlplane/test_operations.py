@@ -7,11 +7,16 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from presence.controlplane.api.document import EXAMPLES
+from presence.controlplane.access import PREDEFINED_ROLES, Capability
+from presence.controlplane.api.examples import BODIES
 from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.protocol.messages import Fire
+from tests.integration.controlplane.access.people import CUSTOM, PREDEFINED, ROLES
+from tests.integration.controlplane.access.table import TABLE, WITHOUT_LOG_IN
 from tests.integration.controlplane.peers import Agent, Caller, logged_in
+
+CAPABILITIES = {capability.value for capability in Capability}
 
 
 async def fetched(caller: Caller, path: str, status: int = 200, **headers: str) -> tuple[str, Any]:
@@ -106,10 +111,53 @@ async def test_the_document_says_what_is_answered(caller: Caller) -> None:
         for kind, content in operation.get("requestBody", {}).get("content", {}).items()
         if kind == "application/json" and "$ref" in content["schema"]
     ]
-    assert set(bodies) == set(EXAMPLES)
-    for name, example in EXAMPLES.items():
+    assert set(bodies) == set(BODIES)
+    for name, example in BODIES.items():
         schema = {"$ref": f"#/components/schemas/{name}", "components": found["components"]}
         jsonschema_rs.validator_for(schema).validate(example)
+
+
+async def test_every_answer_has_an_example_that_is_one(caller: Caller) -> None:
+    found = await document(caller)
+    count = 0
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            for status, answer in operation["responses"].items():
+                content = answer.get("content", {}).get("application/json")
+                if content is None or path.startswith("/readyz"):
+                    continue
+                schema = content.get("schema", {}) | {"components": found["components"]}
+                jsonschema_rs.validator_for(schema).validate(content["example"])
+                assert content["example"] is not None, (method, path, status)
+                count += 1
+    assert count > 200
+
+
+async def test_the_document_tells_what_every_capability_is_and_which_resource_takes_it(caller: Caller) -> None:
+    found = await document(caller)
+    paragraphs = found["info"]["description"].split("\n\n")
+    for capability in Capability:
+        (paragraph,) = [text for text in paragraphs if text.startswith(f"`{capability.value}`: ")]
+        roles = [name for name, given in PREDEFINED_ROLES.items() if capability in given]
+        assert paragraph.rstrip().endswith(f". {', '.join(roles)}.")
+    for route in {row.route for row in TABLE}:
+        method, path = route.split()
+        operation = found["paths"][f"/api/v4{path}"][method.lower()]
+        needed = set(operation.get("x-capabilities", ()))
+        said = operation["description"].rpartition("\n\n")[2]
+        assert said.startswith("It takes no log-in" if route in WITHOUT_LOG_IN else "It takes "), route
+        assert {name for name in CAPABILITIES if f"`{name}`" in said} == needed, route
+        assert ("403" in operation["responses"]) == bool(needed), route
+        rows = [row.cells for row in TABLE if row.route == route]
+        may = {letter for cells in rows for letter, cell in zip(ROLES, cells, strict=True) if cell in "+!"}
+        assert may == {letter for letter in ROLES if needed <= held_by(letter)}, route
+
+
+def held_by(letter: str) -> set[str]:
+    """The capabilities of that role of the access table."""
+    if letter in CUSTOM:
+        return set(CUSTOM[letter])
+    return {capability.value for capability in PREDEFINED_ROLES[PREDEFINED[letter]]}
 
 
 async def test_the_page_needs_no_internet_and_no_script(caller: Caller) -> None:

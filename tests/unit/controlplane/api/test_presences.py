@@ -2,7 +2,7 @@
 
 import pytest
 
-from presence.controlplane.api.presences import Status, status_of
+from presence.controlplane.api.presences import PresenceStatus, status_of
 from presence.controlplane.store.presences import Presence
 
 NOW = 1_000_000
@@ -15,16 +15,16 @@ def presence(*, expires: int | None = NOW + 1, used: int | None = NOW - 1, conne
 @pytest.mark.parametrize(
     ("of", "canary_age", "status"),
     [
-        (presence(), 45, Status.ACTIVE),
-        (presence(), 46, Status.INACTIVE),
-        (presence(), None, Status.INACTIVE),
-        (presence(expires=NOW), 46, Status.KEY_EXPIRED),
-        (presence(expires=None, used=None, connected=None), None, Status.NEVER_USED),
-        (presence(used=None, connected=None), None, Status.NEVER_USED),
-        (presence(used=None), None, Status.KEY_NEVER_USED),
-        (presence(used=None), 10, Status.KEY_NEVER_USED),
-        (presence(used=None, expires=NOW), 10, Status.KEY_EXPIRED),
+        (presence(), 45, PresenceStatus.ACTIVE),
+        (presence(), 46, PresenceStatus.INACTIVE),
+        (presence(), None, PresenceStatus.INACTIVE),
+        (presence(expires=NOW), 46, PresenceStatus.KEY_EXPIRED),
+        (presence(expires=None, used=None, connected=None), None, PresenceStatus.NEVER_USED),
+        (presence(used=None, connected=None), None, PresenceStatus.NEVER_USED),
+        (presence(used=None), None, PresenceStatus.KEY_NEVER_USED),
+        (presence(used=None), 10, PresenceStatus.KEY_NEVER_USED),
+        (presence(used=None, expires=NOW), 10, PresenceStatus.KEY_EXPIRED),
     ],
 )
-def test_status(of: Presence, canary_age: int | None, status: Status) -> None:
+def test_status(of: Presence, canary_age: int | None, status: PresenceStatus) -> None:
     assert status_of(of, NOW, canary_age, 45) is status
