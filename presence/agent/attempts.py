@@ -25,6 +25,7 @@ REPEATED_EVERY = 600_000
 FLAPPING = 60_000
 """Milliseconds: a failure that was told so recently is not news again after a success."""
 MEASURED = (Phase.DNS, Phase.CONNECT, Phase.TLS, Phase.WRITE, Phase.FIRST_BYTE, Phase.BODY)
+_OF_HUNDREDS = [f"{hundreds}xx" for hundreds in range(10)]
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 Observer = Callable[[Claimed, Attempt, Step], None]
@@ -43,21 +44,22 @@ class AttemptCounts:
         self.outcomes: Counter[str] = Counter()
         self.seconds = Histogram(_BOUNDS)
         self.phases = {phase: Histogram(_BOUNDS) for phase in MEASURED}
+        self._histograms = self.phases | {Phase.POLICY: Histogram(())}
 
     def __call__(self, claimed: Claimed, attempt: Attempt, step: Step) -> None:
         self.outcomes[class_of(attempt.outcome)] += 1
         self.seconds.add(attempt.took / 1000)
+        histograms = self._histograms
         for phase, took in attempt.phases.items():
-            if phase is not Phase.POLICY:
-                self.phases[phase].add(took / 1000)
+            histograms[phase].add(took / 1000)
         self._then(claimed, attempt, step)
 
 
 def class_of(outcome: Outcome) -> str:
     """`1xx` to `9xx` by the status, the fault, or `refused`."""
     match outcome:
-        case Response(status):
-            return f"{status // 100}xx"
+        case Response():
+            return _OF_HUNDREDS[outcome.status // 100]
         case TransportFailure(_, fault):
             return fault
         case Refused():
@@ -91,6 +93,8 @@ class AttemptLog:
             log.log(level, "attempt", **_line(claimed, attempt, step, target, repeats))
 
     def _level_of_success(self, target: str) -> int:
+        if not self._told and target in self._greeted:
+            return logging.DEBUG
         is_news = target in self._failing or (target not in self._greeted and len(self._greeted) < GREETED)
         if is_news:
             self._failing.discard(target)

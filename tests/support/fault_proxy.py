@@ -186,11 +186,11 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[bytes, set[str]]:
     size = int.from_bytes(more) if more else length
     mask = await reader.readexactly(4 if head[1] & MASKED else 0)
     payload = await reader.readexactly(size)
-    kinds = _kinds(_unmasked(payload, mask)) if head[0] & 0x0F == TEXT else set()
+    kinds = _kinds(unmasked(payload, mask)) if head[0] & 0x0F == TEXT else set()
     return head + more + mask + payload, kinds
 
 
-def _unmasked(payload: bytes, mask: bytes) -> bytes:
+def unmasked(payload: bytes, mask: bytes) -> bytes:
     if not mask or not payload:
         return payload
     key = (mask * (len(payload) // 4 + 1))[: len(payload)]
