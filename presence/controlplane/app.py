@@ -5,17 +5,13 @@ database is closed.
 """
 
 import asyncio
-import logging
 import os
 import signal
-import socket
-import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
@@ -33,6 +29,7 @@ from presence.controlplane.gateway import Gateway
 from presence.controlplane.leases import Leases
 from presence.controlplane.metrics import Metrics
 from presence.controlplane.sealing import read_keys
+from presence.controlplane.server import Server, listening, loop_factory, url_of
 from presence.controlplane.services.accounts import Accounts
 from presence.controlplane.services.applications import Applications
 from presence.controlplane.services.asset_groups import AssetGroups
@@ -55,25 +52,18 @@ from presence.controlplane.services.watch import Watch
 from presence.controlplane.services.webhook_actions import WebhookActions
 from presence.controlplane.services.webhooks import Webhooks
 from presence.controlplane.settings import ControlPlaneSettings
-from presence.controlplane.settings import Server as ServerSettings
 from presence.controlplane.store.engine import Database, open_database
 from presence.controlplane.store.lock import served
 from presence.controlplane.store.measured import MeasuredDatabase
 from presence.controlplane.store.migrations import migrate
 from presence.controlplane.upkeep import ensure_keys
-from presence.errors import AddressUnavailable, ConfigurationError, DatabaseUnavailable
+from presence.errors import ConfigurationError, DatabaseUnavailable
 from presence.logs import get_logger
-from presence.protocol import AGENT_PATH, MAX_FRAME_BYTES
+from presence.protocol import AGENT_PATH
 from presence.supervisor import Watchdog, notify, watchdog_seconds
 from presence.tracing import Spans, traced
 
-GRACE_SECONDS = 5
-AGENT_GRACE_SECONDS = 3.0
-STALLED_MS = 30_000
-"""For how long sent bytes may stay unacknowledged until the kernel cuts the connection."""
 ACTIVE_CANARIES = 3
-TICK_SECONDS = 0.1
-TICKS_A_DAY = 864_000
 
 _log = get_logger(__name__)
 
@@ -181,19 +171,18 @@ async def serving(settings: ControlPlaneSettings) -> AsyncIterator[str]:
         served(settings.database) as right,
         traced(settings.tracing, "presence-control-plane") as spans,
     ):
-        _check_certificate(settings.server)
-        with _listening(settings) as listener:
+        with listening(settings.server) as listener:
             plane = assemble(settings, database, SystemClock(), spans)
             await plane.secrets.check()
             await plane.sessions.recover()
-            server = _Server(plane.app, plane.gateway, settings.server)
+            server = Server(plane.app, plane.gateway, settings.server)
             async with asyncio.TaskGroup() as group:
                 dispatching = group.create_task(plane.dispatcher.run(), name="dispatch")
                 keeping = group.create_task(plane.keeper.run(), name="retention")
                 watching = group.create_task(right.lost(), name="right to serve")
                 running = group.create_task(server.serve([listener]), name="http")
                 await server.up.wait()
-                url = _url(settings.server, listener)
+                url = url_of(settings.server, listener)
                 _log.info("listening", url=url)
                 status = f"STATUS=listening at {url}"
                 feeding = group.create_task(_feed(plane.watch, status), name="watchdog")
@@ -230,7 +219,7 @@ def run_serve(settings: ControlPlaneSettings) -> None:
     """Serves until SIGTERM or SIGINT, then returns. Raises PresenceError."""
     # A database thread that has its answer waits for the interpreter lock: 5 ms by default under load.
     sys.setswitchinterval(0.0005)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             runner.run(serve(settings))
         except ExceptionGroup as failed:
@@ -264,123 +253,3 @@ def run_migrate(settings: ControlPlaneSettings) -> None:
             await ensure_keys(settings, database)
 
     asyncio.run(ensure())
-
-
-class _FalseAlarm(logging.Filter):
-    """uvicorn calls it an error when a handshake is answered with a denial."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.msg != "ASGI callable returned without completing handshake."
-
-
-_FALSE_ALARM = _FalseAlarm()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which tells agents before it cuts them off."""
-
-    def __init__(self, app: FastAPI, gateway: Gateway, settings: ServerSettings) -> None:
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            ws_max_size=MAX_FRAME_BYTES,
-            ws_ping_interval=15,
-            ws_ping_timeout=8,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(settings.trusted_proxies),
-            ssl_certfile=settings.tls_certificate,
-            ssl_keyfile=settings.tls_key,
-        )
-        super().__init__(config)
-        logging.getLogger("uvicorn.error").addFilter(_FALSE_ALARM)
-        self.up = asyncio.Event()
-        self._leaving = asyncio.Event()
-        self._gateway = gateway
-
-    def leave(self) -> None:
-        """Begins to stop."""
-        self.should_exit = True
-        self._leaving.set()
-
-    async def main_loop(self) -> None:
-        """As uvicorn's, but it ends at once."""
-        tick = 0
-        while not await self.on_tick(tick):
-            tick = (tick + 1) % TICKS_A_DAY
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._leaving.wait(), TICK_SECONDS)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._gateway.drain(AGENT_GRACE_SECONDS)
-        await super().shutdown(sockets)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextmanager
-def _listening(settings: ControlPlaneSettings) -> Iterator[socket.socket]:
-    """A bound and listening socket. Raises AddressUnavailable or ConfigurationError where the address cannot be had."""
-    host, port = settings.server.host, settings.server.port
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        # asyncio sets TCP_NODELAY only where the protocol is named; without it an answer takes 40 ms.
-        listener = socket.socket(family, kind, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise ConfigurationError(f"server.host '{host}' cannot be listened on: {error.strerror}") from None
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
-        try:
-            listener.bind(address)
-            listener.listen(2048)
-        except OSError as error:
-            unusable = AddressUnavailable if error.errno in AddressUnavailable.GROUNDS else ConfigurationError
-            raise unusable(
-                f"server.host, server.port: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
-            ) from None
-        yield listener
-
-
-def _check_certificate(settings: ServerSettings) -> None:
-    """Raises ConfigurationError where the server could not show its certificate."""
-    if settings.tls_certificate is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError | PermissionError)
-        reason = error.strerror if missing else "they are no certificate with its key"
-        raise ConfigurationError(
-            f"server.tls_certificate, server.tls_key: {settings.tls_certificate}, {settings.tls_key}: {reason};"
-            " name a PEM file with the certificate and its chain, and one with its key, which has no password"
-        ) from None
-
-
-def _url(settings: ServerSettings, listener: socket.socket) -> str:
-    name = f"[{settings.host}]" if ":" in settings.host else settings.host
-    scheme = "http" if settings.tls_certificate is None else "https"
-    return f"{scheme}://{name}:{listener.getsockname()[1]}"
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
