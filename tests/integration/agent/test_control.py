@@ -73,6 +73,7 @@ async def test_a_connected_agent_is_live_and_ready_and_tells_its_state(tmp_path:
             assert (document["journal"]["pending"], document["journal"]["unreported"]) == (0, 0)
             assert document["deliveries"]["last_success"]["target"] == f"http://127.0.0.1:{target.port}"
             assert document["paused"] is None
+            assert document["log"] == {"dropped": 0}
             assert cloud.key not in json.dumps(document)
             code, out, _ = await run("status", "--json", env=env)
             shown = json.loads(out)

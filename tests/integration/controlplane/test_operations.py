@@ -38,6 +38,14 @@ async def test_readiness(caller: Caller) -> None:
     assert (await fetched(caller, "/readyz"))[0] == '{"Status":"ok","Faults":[]}'
 
 
+async def test_metrics_are_told_in_the_form_that_is_asked_for(caller: Caller) -> None:
+    _, headers = await fetched(caller, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    for accept in ("*/*", 'text/plain;version="x"', "text/html", "a" * 4000):
+        _, headers = await fetched(caller, "/metrics", Accept=accept)
+        assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
 async def test_metrics_count_what_happens(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     webhook = await caller.webhook(presence_id)
