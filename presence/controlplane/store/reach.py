@@ -1,7 +1,7 @@
 """Which webhooks point to a host or did, where their events come from, and who there is in the organization."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,12 @@ async def aims(transaction: AsyncConnection, organization_id: str, host: str, po
     )  # fmt: skip
     rows = (await transaction.execute(query)).all()
     origins = await _origins(transaction, organization_id, [row[0] for row in rows])
-    return [Aim(*row[:9], *map(bool, row[9:]), tuple(origins.get(row[0], ()))) for row in rows]
+    return [_aim(row, origins.get(row[0], ())) for row in rows]
+
+
+def _aim(row: Sequence[Any], origins: Iterable[Origin]) -> Aim:
+    *values, is_paused, points_there, has_deliveries = row
+    return Aim(*values, bool(is_paused), bool(points_there), bool(has_deliveries), tuple(origins))
 
 
 async def people(transaction: AsyncConnection, organization_id: str) -> list[Person]:
