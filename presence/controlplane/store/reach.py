@@ -1,11 +1,11 @@
 """Which webhooks point to a host or did, where their events come from, and who there is in the organization."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, case, func, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Table, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Principal
@@ -82,9 +82,10 @@ async def aims(transaction: AsyncConnection, organization_id: str, host: str, po
     )
     query = (
         select(
-            webhook.c.id, webhook.c.uri, webhook.c.method, webhook.c.event, webhook.c.is_global,
-            webhook.c.asset_group_id, asset_group.c.name, webhook.c.presence_id, presence.c.name,
-            _flag(webhook.c.paused_at.is_not(None)), _flag(points_there), _flag(has_deliveries),
+            webhook.c.id.label("webhook_id"), webhook.c.uri, webhook.c.method, webhook.c.event, webhook.c.is_global,
+            webhook.c.asset_group_id, asset_group.c.name.label("asset_group_name"), webhook.c.presence_id,
+            presence.c.name.label("presence_name"), _flag(webhook.c.paused_at.is_not(None)).label("is_paused"),
+            _flag(points_there).label("points_there"), _flag(has_deliveries).label("has_deliveries"),
         )
         .join_from(webhook, presence, _same(presence, webhook.c.presence_id))
         .outerjoin(asset_group, _same(asset_group, webhook.c.asset_group_id))
@@ -96,9 +97,9 @@ async def aims(transaction: AsyncConnection, organization_id: str, host: str, po
     return [_aim(row, origins.get(row[0], ())) for row in rows]
 
 
-def _aim(row: Sequence[Any], origins: Iterable[Origin]) -> Aim:
-    *values, is_paused, points_there, has_deliveries = row
-    return Aim(*values, bool(is_paused), bool(points_there), bool(has_deliveries), tuple(origins))
+def _aim(row: Row[Any], origins: Iterable[Origin]) -> Aim:
+    flags: dict[str, Any] = {name: bool(row._mapping[name]) for name in ("is_paused", "points_there", "has_deliveries")}
+    return Aim(**{**row._mapping, **flags}, origins=tuple(origins))
 
 
 async def people(transaction: AsyncConnection, organization_id: str) -> list[Person]:
