@@ -172,7 +172,7 @@ def _described(organization: str, item: dict[str, Any]) -> str:
     scopes = ", ".join(f"{scope['Scope']} {scope['Name']}" for scope in item["Scopes"])
     events = "Global" if item["Global"] else scopes or "no scope: never fires"
     lines = [
-        f"{item['RequestMethod']} {item['Uri']}",
+        f"{item['RequestMethod']} {item['Uri']}{'' if item['PointsThere'] else ' (by now; its deliveries remain)'}",
         f"  webhook   {item['WebhookId']}{' (paused)' if item['Paused'] else ''}",
         f"  level     {organization}, {level}",
         f"  event     {item['Event']}: {events}",

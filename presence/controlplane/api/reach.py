@@ -36,8 +36,9 @@ class PresenceShortModel(Output):
 
 
 class CauseModel(Output):
-    """Who can make the webhook send a request. `Ways`: `Change` (tests it, redelivers, or changes it), `Event`
-    (publishes an event), `Execution` (ends a scan execution), `Application` (changes an application)."""
+    """Who can make the webhook send a request. `Ways`: `Change` (tests or changes it), `Redeliver` (redelivers,
+    resumes or resolves one of its deliveries to the host), `Event` (publishes an event), `Execution` (ends a scan
+    execution), `Application` (changes an application)."""
 
     user_id: Guid
     user_name: str
@@ -47,7 +48,8 @@ class CauseModel(Output):
 
 
 class AccessModel(Output):
-    """A webhook that points to the host. `AssetGroup` is null at organization level."""
+    """A webhook that can send requests to the host. `PointsThere` is false where its `Uri` names another one by now,
+    but there are deliveries to this one. `AssetGroup` is null at organization level."""
 
     webhook_id: Guid
     uri: str
@@ -58,6 +60,7 @@ class AccessModel(Output):
     scopes: list[ScopeModel]
     never_fires: bool
     paused: bool
+    points_there: bool
     presence: PresenceShortModel
     causes: list[CauseModel]
 
@@ -73,8 +76,9 @@ async def effective_access(
     principal: Authenticated,
     host: Annotated[str, Query(max_length=270, examples=["myservice.com", "10.1.2.3:8080"])],
 ) -> Listing[AccessModel]:
-    """Who can cause a request to that host, or that host and port: every webhook whose `Uri` names it, where its events
-    come from, and the users with the rights to bring about such an event, or to test or change the webhook.
+    """Who can cause a request to that host, or that host and port: every webhook whose `Uri` names it, or whose
+    deliveries do, where its events come from, and the users with the rights to bring about such an event, to test or
+    change the webhook, or to redeliver.
     """
     found = await services.effective_access.to_host(principal, host)
     return Listing(items=[model_of(access) for access in found], count=len(found))
@@ -100,6 +104,7 @@ def model_of(access: Access) -> AccessModel:
         ],
         never_fires=access.never_fires,
         paused=aim.is_paused,
+        points_there=aim.points_there,
         presence=PresenceShortModel(id=aim.presence_id, presence_name=aim.presence_name),
         causes=[_cause(cause) for cause in access.causes],
     )

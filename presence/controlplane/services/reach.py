@@ -28,7 +28,9 @@ class Way(StrEnum):
     """How somebody can cause a request."""
 
     CHANGE = "Change"
-    """By testing the webhook, redelivering what it caused, or changing it."""
+    """By testing the webhook, or changing it."""
+    REDELIVER = "Redeliver"
+    """By redelivering, resuming or resolving a delivery to the host that there is."""
     EVENT = "Event"
     """By publishing an event that it matches."""
     EXECUTION = "Execution"
@@ -47,7 +49,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A webhook that points to the host, and who can make it send a request."""
+    """A webhook that can send requests to the host, and who can make it send a request."""
 
     aim: Aim
     never_fires: bool
@@ -119,12 +121,13 @@ def causes_of(aim: Aim, people: Sequence[Person]) -> tuple[Cause, ...]:
 def ways_of(aim: Aim, principal: Principal) -> tuple[Way, ...]:
     """How somebody can make the webhook send a request."""
     changes = principal.changes_webhook(aim.asset_group_id)
-    is_there = not never_fires(aim) and _enters(principal, groups_of(aim))
+    is_there = aim.points_there and not never_fires(aim) and _enters(principal, groups_of(aim))
     # An event of no application concerns the Global webhooks of the organization, and needs access to no group.
-    publishes = is_there or (aim.is_global and aim.asset_group_id is None)
+    publishes = is_there or (aim.points_there and aim.is_global and aim.asset_group_id is None)
     event = EventType(aim.event)
     possible = {
-        Way.CHANGE: changes,
+        Way.CHANGE: changes and aim.points_there,
+        Way.REDELIVER: changes and aim.has_deliveries,
         Way.EVENT: publishes and principal.has(Capability.PUBLISH_EVENTS),
         Way.EXECUTION: (
             is_there

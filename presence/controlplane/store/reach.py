@@ -1,11 +1,11 @@
-"""Which webhooks point to a host, where their events come from, and who there is in the organization."""
+"""Which webhooks point to a host or did, where their events come from, and who there is in the organization."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, case, func, select
+from sqlalchemy import Column, ColumnElement, Row, Table, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from presence.controlplane.access import Principal
@@ -16,6 +16,7 @@ from presence.controlplane.store.tables import (
     application,
     asset_group,
     association,
+    delivery,
     membership,
     organization,
     presence,
@@ -36,7 +37,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A webhook that points to the host. `origins`: what it is associated with."""
+    """A webhook that can send requests to the host. `origins`: what it is associated with.
+
+    `points_there`: its URI names the host. `has_deliveries`: there are some of it to the host, whatever its URI is now.
+    """
 
     webhook_id: str
     uri: str
@@ -48,6 +52,8 @@ class Aim:
     presence_id: str
     presence_name: str
     is_paused: bool
+    points_there: bool
+    has_deliveries: bool
     origins: tuple[Origin, ...] = ()
 
 
@@ -66,27 +72,34 @@ async def organizations(transaction: AsyncConnection) -> list[tuple[str, str]]:
 
 
 async def aims(transaction: AsyncConnection, organization_id: str, host: str, port: int | None) -> list[Aim]:
-    """The webhooks whose URI names that host, oldest first. `host` as `UriTemplate.host` writes it; None: any port."""
-    written = f"[{host}]" if ":" in host else host
-    there = (
-        webhook.c.host.startswith(f"{written}:", autoescape=True)
-        if port is None
-        else webhook.c.host == f"{written}:{port}"
+    """The webhooks whose URI names that host, or whose deliveries do, oldest first. Looks through all deliveries that
+    are kept. `host` as `UriTemplate.host` writes it; None: any port."""
+    points_there = _names(webhook.c.host, host, port)
+    has_deliveries = webhook.c.id.in_(
+        select(delivery.c.webhook_id).where(
+            delivery.c.organization_id == organization_id, _names(delivery.c.host, host, port)
+        )
     )
     query = (
         select(
-            webhook.c.id, webhook.c.uri, webhook.c.method, webhook.c.event, webhook.c.is_global,
-            webhook.c.asset_group_id, asset_group.c.name, webhook.c.presence_id, presence.c.name,
-            case((webhook.c.paused_at.is_(None), 0), else_=1),
+            webhook.c.id.label("webhook_id"), webhook.c.uri, webhook.c.method, webhook.c.event, webhook.c.is_global,
+            webhook.c.asset_group_id, asset_group.c.name.label("asset_group_name"), webhook.c.presence_id,
+            presence.c.name.label("presence_name"), _flag(webhook.c.paused_at.is_not(None)).label("is_paused"),
+            _flag(points_there).label("points_there"), _flag(has_deliveries).label("has_deliveries"),
         )
         .join_from(webhook, presence, _same(presence, webhook.c.presence_id))
         .outerjoin(asset_group, _same(asset_group, webhook.c.asset_group_id))
-        .where(webhook.c.organization_id == organization_id, there)
+        .where(webhook.c.organization_id == organization_id, or_(points_there, has_deliveries))
         .order_by(webhook.c.created_at, webhook.c.id)
     )  # fmt: skip
     rows = (await transaction.execute(query)).all()
     origins = await _origins(transaction, organization_id, [row[0] for row in rows])
-    return [Aim(*row[:9], is_paused=bool(row[9]), origins=tuple(origins.get(row[0], ()))) for row in rows]
+    return [_aim(row, origins.get(row[0], ())) for row in rows]
+
+
+def _aim(row: Row[Any], origins: Iterable[Origin]) -> Aim:
+    flags: dict[str, Any] = {name: bool(row._mapping[name]) for name in ("is_paused", "points_there", "has_deliveries")}
+    return Aim(**{**row._mapping, **flags}, origins=tuple(origins))
 
 
 async def people(transaction: AsyncConnection, organization_id: str) -> list[Person]:
@@ -137,6 +150,17 @@ async def _origins(
             scope = Association(Scope.APPLICATION if is_application else Scope.ASSET_GROUP, application_id or group_id)
             found[webhook_id].append(Origin(scope, name, of_group))
     return found
+
+
+def _flag(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return case((condition, 1), else_=0)
+
+
+def _names(column: Column[Any], host: str, port: int | None) -> ColumnElement[bool]:
+    """Whether the column, `host:port`, says that host, and that port if there is one."""
+    written = f"[{host}]" if ":" in host else host
+    # A range: all that begins with `host:`.
+    return and_(column >= f"{written}:", column < f"{written};") if port is None else column == f"{written}:{port}"
 
 
 def _same(table: Table, reference: Column[Any]) -> ColumnElement[bool]:
