@@ -216,9 +216,9 @@ class Events(Section):
 
 
 class Limits(Section):
-    """`requests_per_minute`: of one user or, for whoever is not logged in, of one address. `logins_per_minute`: tries
-    to log in or to enrol, of one address. `events_per_second`: of one organization, its updates of scan executions
-    included."""
+    """`requests_per_minute`: of one user or, for whoever is not logged in or asks for what the API does not have, of
+    one address. `logins_per_minute`: tries to log in or to enrol, of one address. `events_per_second`: of one
+    organization, its updates of scan executions included."""
 
     requests_per_minute: int = Field(500, ge=1, le=10_000_000, examples=[500])
     logins_per_minute: int = Field(30, ge=1, le=10_000_000, examples=[30])

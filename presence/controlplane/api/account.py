@@ -27,7 +27,11 @@ def _email(text: str) -> str:
     return text
 
 
-Email = Annotated[str, AfterValidator(_email), Field(max_length=254, examples=["ci@example.com"])]
+Email = Annotated[
+    str,
+    AfterValidator(_email),
+    Field(max_length=254, examples=["ci@example.com"], json_schema_extra={"pattern": f"^{_EMAIL.pattern}$"}),
+]
 
 
 class ApiKey(Input):

@@ -29,7 +29,7 @@ class Limiter:
         self._count(self._users, principal.user_id)
 
     def stranger(self, request: Request) -> None:
-        """Counts a request of somebody who is not logged in."""
+        """Counts a request of somebody who is not logged in, or for what there is not."""
         self._count(self._strangers, address(request))
 
     def login(self, request: Request) -> None:

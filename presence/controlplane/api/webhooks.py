@@ -92,8 +92,8 @@ class NewWebhook(Input):
 
     `AuthorizationHeader`: the value of that header, a secret: it is stored encrypted, and shown as a mask only.
     `MaxAgeSeconds`: how long an event may wait to be fired, counted from when the control plane accepted it, whatever
-    the event's own `time` says. `OnUnknown`: what follows a request that may have taken
-    effect though no answer came. `Fire` sends it again; `Hold` waits for a person (`Deliveries/{id}/Resolve`).
+    the event's own `time` says. `OnUnknown`: what follows a request that may have taken effect though no answer came.
+    `Fire` sends it again; `Hold` waits for a person (`Deliveries/{id}/Resolve`).
     """
 
     presence_id: UUID
