@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.boot.container import Container, Failed
-from tests.boot.scenarios import ALWAYS, SCENARIOS
+from tests.boot.scenarios import ALWAYS, SCENARIOS, UPGRADES
 from tests.boot.site import AGENT, CONTROL_PLANE, Site, prepare
 
 SMALL, LARGE = 30, 600
@@ -25,8 +25,10 @@ def main() -> int:
     parser.add_argument("--large", action="store_true", help=f"{LARGE} deliveries at a time instead of {SMALL}")
     parser.add_argument("--package", type=Path, metavar="FILE", help="this one, instead of two built from this tree")
     options = parser.parse_args()
-    if options.package and "upgrade" in (options.names or SCENARIOS):
-        parser.error("with --package there is nothing to upgrade to; name the other scenarios")
+    if options.package and UPGRADES & set(options.names or SCENARIOS):
+        parser.error(
+            f"with --package there is nothing to upgrade to; name scenarios other than {' and '.join(UPGRADES)}"
+        )
     if unknown := set(options.names) - SCENARIOS.keys():
         parser.error(f"no such scenario: {', '.join(unknown)}")
     missing = [name for name in ("mmdebstrap", "systemd-nspawn", "dpkg-deb", "nsenter") if not shutil.which(name)]

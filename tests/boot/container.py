@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -108,6 +109,15 @@ class Container:
         """A file of the container, seen from here."""
         return self.root / path.lstrip("/")
 
+    def pid(self, inside: str) -> int:
+        """A process of the container by the number that it has outside."""
+        namespace = Path(f"/proc/{self._leader}/ns/pid").readlink()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if _numbers(entry)[-1] == inside and (entry / "ns/pid").readlink() == namespace:
+                    return int(entry.name)
+        raise Failed(f"the container has no process {inside}")
+
     def log_of(self, unit: str) -> str:
         return self("journalctl", "--no-pager", "--output=cat", "--unit", unit)
 
@@ -128,9 +138,8 @@ class Container:
             raise Failed(f"systemd-nspawn ended:\n{self._log.read_text(errors='replace')[-2000:]}")
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
         for child in children:
-            lines = Path(f"/proc/{child}/status").read_text().splitlines()
-            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-            if status["Name"] == "systemd" and status["NSpid"].split()[-1] == "1":
+            place = Path("/proc", child)
+            if (place / "comm").read_text() == "systemd\n" and _numbers(place)[-1] == "1":
                 return int(child)
         return None
 
@@ -139,6 +148,12 @@ class Container:
         if state == "degraded":
             raise Failed(f"a unit failed at boot:\n{self._run('systemctl', '--failed', '--no-pager').stdout}")
         return True if state == "running" else None
+
+
+def _numbers(process: Path) -> list[str]:
+    """A process's number in each namespace that it is in, from the outermost."""
+    (numbers,) = (line for line in (process / "status").read_text().splitlines() if line.startswith("NSpid:"))
+    return numbers.split()[1:]
 
 
 def _enter_network(process: int) -> None:

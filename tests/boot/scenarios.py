@@ -1,15 +1,18 @@
 """What is done to the service, in this order, each from where the one before left it; and what must be so then."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.boot.container import Failed, until
 from tests.boot.site import ADDRESS, AGENT, CONTROL_PLANE, KEY, PORT, RECEIVER, SETTINGS, Site
+from tests.support.tracing import stopped, threads
 
 Scenario = Callable[[Site, int], str]
 """Takes the site and a number of deliveries; says what was seen, or raises Failed."""
 
 STATE = "/var/lib/presence"
+TIMEOUT = "Watchdog timeout"
 
 
 def check(is_so: object, what: str) -> None:
@@ -52,43 +55,74 @@ def deliver(site: Site, count: int) -> str:
 
 
 def sigkill(site: Site, count: int) -> str:
-    """Killed while it works, again and again: started again, nothing lost."""
-    made = {}
-    before = int(site.container.shown(AGENT, "NRestarts"))
-    kills = 3
-    for _ in range(kills):
-        made |= site.fire(count // kills)
-        pid = site.main_pid()
-        site.container("systemctl", "kill", "--signal=KILL", AGENT)
-        until(lambda pid=pid: True if site.is_active() and site.main_pid() not in ("0", pid) else None, "the restart")  # type: ignore[misc]
-    repeats = site.delivered(made)
-    restarts = int(site.container.shown(AGENT, "NRestarts")) - before
-    check(restarts == kills, f"{restarts} restarts after {kills} kills")
-    return f"{kills} kills, {restarts} restarts; {len(made)} delivered, {repeats} repeated, none lost"
+    """Killed as soon as events have come, while its requests are under way, and while its target is down."""
+    run, before = site.container, int(site.container.shown(AGENT, "NRestarts"))
+    made = site.fire(count)
+    _kill(site)
+    run("systemctl", "kill", "--signal=STOP", RECEIVER)
+    made |= site.fire(count)
+    until(lambda: True if site.status()["deliveries"]["in_flight"] else None, "requests under way")
+    _kill(site)
+    run("systemctl", "kill", "--signal=CONT", RECEIVER)
+    run("systemctl", "stop", RECEIVER)
+    waiting = site.fire(count)
+    site.ended(waiting, "accepted")
+    _kill(site)
+    run("systemctl", "start", RECEIVER)
+    repeats = site.delivered(made | waiting)
+    restarts = int(run.shown(AGENT, "NRestarts")) - before
+    check(restarts == 3, f"{restarts} restarts after 3 kills")
+    return f"3 kills, 3 restarts; {len(made | waiting)} delivered, {repeats} repeated, none lost"
+
+
+def _kill(site: Site) -> None:
+    pid = site.main_pid()
+    site.container("systemctl", "kill", "--signal=KILL", AGENT)
+    until(lambda: True if site.is_active() and site.main_pid() not in ("0", pid) else None, "the restart")
 
 
 def watchdog(site: Site, count: int) -> str:
-    """It hangs, as SIGSTOP makes it: systemd notices, ends it, and starts it again."""
+    """It hangs, whole or one stage of it: systemd notices, ends it, and starts it again."""
     run, seconds = site.container, 3
     drop_in = run.path(f"/etc/systemd/system/{AGENT}.d/watchdog.conf")
     drop_in.parent.mkdir(exist_ok=True)
     drop_in.write_text(f"[Service]\nWatchdogSec={seconds}\n")
     run("systemctl", "daemon-reload")
-    run("systemctl", "restart", AGENT)
-    until(site.is_active, "the restart")
-    before, pid = int(run.shown(AGENT, "NRestarts")), site.main_pid()
+    _restart(site)
+    pid = site.main_pid()
     made = site.fire(count)
     site.delivered(made)
     check(site.main_pid() == pid, "the watchdog ended an agent that works")
-    run("kill", "-STOP", pid)
-    made = site.fire(count)
-    until(lambda: True if int(run.shown(AGENT, "NRestarts")) > before else None, "the watchdog")
-    check("Watchdog timeout" in run.log_of(AGENT), "it was not the watchdog that ended it")
-    repeats = site.delivered(made)
+    repeats = 0
+    for hanging in (_stopped, _without_journal):
+        before, told = int(run.shown(AGENT, "NRestarts")), run.log_of(AGENT).count(TIMEOUT)
+        with hanging(site):
+            made = site.fire(count)
+            until(lambda told=told: True if run.log_of(AGENT).count(TIMEOUT) > told else None, "the watchdog")  # type: ignore[misc]
+        until(lambda before=before: True if int(run.shown(AGENT, "NRestarts")) > before else None, "the restart")  # type: ignore[misc]
+        repeats += site.delivered(made)
     drop_in.unlink()
     run("systemctl", "daemon-reload")
-    run("systemctl", "restart", AGENT)
-    return f"stopped with SIGSTOP: ended after WatchdogSec={seconds}, restarted; {count} delivered, {repeats} repeated"
+    _restart(site)
+    return (
+        f"WatchdogSec={seconds}: stopped whole, and all but the event loop, which still answered: "
+        f"ended and restarted; {2 * count} delivered, {repeats} repeated"
+    )
+
+
+@contextmanager
+def _stopped(site: Site) -> Iterator[None]:
+    """The whole agent stands still."""
+    site.container("kill", "-STOP", site.main_pid())
+    yield
+
+
+@contextmanager
+def _without_journal(site: Site) -> Iterator[None]:
+    """All threads stand still but the event loop's, which still answers."""
+    with stopped(threads(site.container.pid(site.main_pid()))):
+        check(site.http_status("/") == 404, "the event loop does not answer")
+        yield
 
 
 def reload(site: Site, count: int) -> str:
@@ -140,6 +174,29 @@ def operate(site: Site, count: int) -> str:
     return f"healthy; {len(made)} waited for the end of a pause, {repeats} repeated; the doctor finds nothing"
 
 
+def rotate(site: Site, count: int) -> str:
+    """The key is exchanged over the link, and later by a file: each outlives a restart, and ends the one before."""
+    run, file = site.container, site.container.path(KEY)
+    stored, first = f"{STATE}/presence.key", file.read_text()
+    rotation = site.api.call("POST", f"Presences/{site.presence}/RotateKey")
+    check(rotation["Status"] == "Done", f"the rotation is {rotation}")
+    check(run("stat", "-c", "%U %a", stored) == "presence 600", "others may look at the stored key")
+    check(file.read_text() == first, "the configured key was changed")
+    _restart(site)
+    repeats = site.delivered(site.fire(count))
+    file.write_text(json.dumps(site.api.call("GET", f"Presences/{site.presence}/NewKey")))
+    _restart(site)
+    repeats += site.delivered(site.fire(count))
+    return f"restarted with the stored key, and with a newer file: {2 * count} delivered, {repeats} repeated"
+
+
+def _restart(site: Site) -> None:
+    """Returns once it is connected again."""
+    before = site.connections()
+    site.container("systemctl", "restart", AGENT)
+    site.online(before)
+
+
 def poweroff(site: Site, count: int) -> str:
     """The host goes down while the agent's journal is full, and comes back."""
     run, of_one_host = site.container, 200  # a fifth of the journal is for any one host
@@ -188,19 +245,29 @@ def _says_full(site: Site) -> bool:
 
 
 def upgrade(site: Site, count: int) -> str:
-    """A newer package while deliveries come: settings and journal stay, the daemon is restarted, nothing is lost."""
+    """A newer package with other default settings, while deliveries wait for their target and others come.
+
+    As an unattended installation does it: nobody is asked, and the administrator's settings stay.
+    """
     run = site.container
     run("systemctl", "start", AGENT)
     site.set("[delivery]", "grace = 15.0")
-    pid, settings = site.main_pid(), run.path(SETTINGS).read_text()
-    made = site.fire(count)
-    run("apt-get", "install", "--yes", "--quiet", site.packages[1])
-    made |= site.fire(count)
-    check(run("dpkg-query", "-W", "-f=${Version}", "presence-agent").endswith("-2"), "it is the older version")
+    pid, settings, older = site.main_pid(), run.path(SETTINGS).read_text(), run("presence", "--version")
+    run("systemctl", "stop", RECEIVER)
+    waiting = site.fire(count)
+    site.ended(waiting, "accepted")
+    run("apt-get", "install", "--yes", "--quiet", "--option=Dpkg::Options::=--force-confold", site.packages[1])
+    made = waiting | site.fire(count)
+    check(run("presence", "--version") != older, "it is the older version")
     check(run.path(SETTINGS).read_text() == settings, "the settings were changed")
+    check(run.path(f"{SETTINGS}.dpkg-dist").exists(), "the newer default settings are not beside them")
     check(site.is_active() and site.main_pid() != pid, "the agent was not restarted")
+    run("systemctl", "start", RECEIVER)
     repeats = site.delivered(made)
-    return f"settings kept, restarted; {len(made)} delivered, {repeats} repeated, none lost"
+    return (
+        f"with {count} waiting for a target that was down: settings kept, the newer ones beside them, restarted; "
+        f"{len(made)} delivered, {repeats} repeated, none lost"
+    )
 
 
 def stop(site: Site, count: int) -> str:
@@ -220,7 +287,7 @@ def remove(site: Site, count: int) -> str:
     for kept in (SETTINGS, KEY, f"{STATE}/journal.db"):
         check(run.path(kept).exists(), f"{kept} is gone")
     made = site.fire(count)
-    run("dpkg", "--install", site.packages[1])
+    run("dpkg", "--force-confold", "--install", site.packages[1])
     check(site.is_active(), "with a key at hand the agent was not started")
     site.delivered(made)
     run("dpkg", "--purge", "presence-agent")
@@ -233,6 +300,24 @@ def remove(site: Site, count: int) -> str:
     return "removed: settings, key and journal kept and used again; purged: unit, state, key and user gone"
 
 
+def by_hand(site: Site, count: int) -> str:
+    """Installed with pip as the unit's head says, and upgraded so: `systemctl restart` is the only step more."""
+    run, home = site.container, "/opt/presence"
+    site.install_agent()
+    site.online(site.connections())
+    run("systemctl", "stop", RECEIVER)
+    made = site.fire(count)
+    site.ended(made, "accepted")
+    older, pid = run(f"{home}/bin/presence", "--version"), site.main_pid()
+    site.pip(home, "presence[fast]", newer=True)
+    check(run(f"{home}/bin/presence", "--version") != older, "it is the older version")
+    check(site.main_pid() == pid, "the upgrade ended the running agent")
+    _restart(site)
+    run("systemctl", "start", RECEIVER)
+    repeats = site.delivered(made)
+    return f"installed with pip, upgraded with {count} waiting, restarted: all delivered, {repeats} repeated"
+
+
 SCENARIOS: dict[str, Scenario] = {
     "install": install,
     "deliver": deliver,
@@ -240,11 +325,15 @@ SCENARIOS: dict[str, Scenario] = {
     "watchdog": watchdog,
     "reload": reload,
     "operate": operate,
+    "rotate": rotate,
     "poweroff": poweroff,
     "disk": disk,
     "upgrade": upgrade,
     "stop": stop,
     "remove": remove,
+    "pip": by_hand,
 }
 ALWAYS = ("install", "deliver")
 """Every other scenario begins where these have left the site."""
+UPGRADES = {"upgrade", "pip"}
+"""They need a later version to upgrade to."""

@@ -5,9 +5,12 @@ import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from presence import __version__
 from presence.cli.demo_system import Api
 from tests.boot.container import PATIENCE, Container, Failed, command, make_root, until
 
@@ -34,24 +37,45 @@ def prepare(directory: Path, package: Path | None) -> tuple[Path, list[Path]]:
 
     `package`: one that was built before, in place of both.
     """
-    root, wheels = directory / "root", directory / "wheels"
+    root, wheels, newer = directory / "root", directory / "wheels", directory / "newer"
     with ThreadPoolExecutor() as pool:
         rooted = pool.submit(make_root, root)
-        packaged = [] if package else [pool.submit(build_package, directory, revision) for revision in (1, 2)]
+        trees = [] if package else [TREE, _newer_tree(newer / "tree")]
+        packaged = [pool.submit(build_package, tree, directory) for tree in trees]
         command("/usr/bin/python3", "-m", "venv", directory / "venv")
-        pip = directory / "venv" / "bin" / "pip"
-        command(pip, "wheel", "--quiet", "--wheel-dir", wheels, f"{TREE}[control-plane,fast]")
+        wheel = [directory / "venv/bin/pip", "wheel", "--quiet", "--wheel-dir"]
+        command(*wheel, wheels, f"{TREE}[control-plane,fast]")
+        for tree in trees[1:]:
+            command(*wheel, newer / "wheels", "--no-deps", tree)
         rooted.result()
         packages = [package] * 2 if package else [built.result() for built in packaged]
     for source in (*packages, wheels, TREE / "systemd", TREE / "config", TREE / "tests/boot/receiver.py"):
         command("cp", "-r", source, root / "srv")
+    if not package:
+        command("cp", "-r", newer / "wheels", root / "srv/newer")
     (root / "etc/systemd/system" / RECEIVER).write_text(_RECEIVER_UNIT)
     return root, [Path("/srv") / package.name for package in packages]
 
 
-def build_package(directory: Path, revision: int) -> Path:
-    built = command(TREE / "systemd/debian/build", "--revision", str(revision), directory)
-    return Path(built.strip())
+def _newer_tree(tree: Path) -> Path:
+    """This tree as it may be one day: a later version, with one more line in the settings that it brings."""
+    tree.mkdir(parents=True)
+    for name in ("presence", "config", "systemd", "pyproject.toml", "README.md", "LICENSE"):
+        command("cp", "-r", TREE / name, tree)
+    _change(tree / "presence/__init__.py", f'__version__ = "{__version__}"', f'__version__ = "{__version__}.post1"')
+    _change(tree / "config/agent.toml", "\n[retry]\n", "\n[retry]\n# A line that the version before did not have.\n")
+    return tree
+
+
+def _change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    if old not in text:
+        raise Failed(f"{file} has no {old.strip()}")
+    file.write_text(text.replace(old, new, 1))
+
+
+def build_package(tree: Path, directory: Path) -> Path:
+    return Path(command(tree / "systemd/debian/build", directory).strip())
 
 
 class Site:
@@ -61,40 +85,52 @@ class Site:
         self.container = container
         self.packages = [str(package) for package in packages]
         self.api = Api(URL)
+        self.presence = ""
         self._posted = 0
         self._credentials: dict[str, str] = {}
 
     def install_control_plane(self) -> None:
         """As the unit's head says, with the package index replaced by a directory."""
         run, home = self.container, "/opt/presence-control-plane"
-        run("python3", "-m", "venv", home)
-        run(
-            f"{home}/bin/pip",
-            "install",
-            "--quiet",
-            "--no-index",
-            "--find-links=/srv/wheels",
-            "presence[control-plane,fast]",
-        )
-        users = "sysusers.d/presence-control-plane.conf"
-        run("install", "-D", "-m", "0644", f"/srv/systemd/{users}", f"/etc/{users}")
-        run("systemd-sysusers")
-        run("install", "-D", "-m", "0644", "/srv/config/control-plane.toml", "/etc/presence/control-plane.toml")
-        run("install", "-m", "0644", f"/srv/systemd/{CONTROL_PLANE}", "/etc/systemd/system/")
-        run("systemctl", "daemon-reload")
-        as_service = ["systemd-run", "--pipe", "--wait", "--quiet", "-p", "User=presence-control-plane"]
-        as_service += [
-            "-p",
+        self._install(home, "presence[control-plane,fast]", "presence-control-plane", "control-plane.toml")
+        as_service = ["systemd-run", "--pipe", "--wait", "--quiet"]
+        for setting in (
+            "User=presence-control-plane",
             "StateDirectory=presence-control-plane",
-            "-p",
             "StateDirectoryMode=0700",
-            "-p",
             "UMask=0077",
-        ]
+        ):
+            as_service += ["-p", setting]
         init = [f"{home}/bin/presence", "control-plane", "init", "--organization", "Example", "--json"]
         self._credentials = json.loads(run(*as_service, *init).splitlines()[-1])
         run("systemctl", "enable", "--now", "--quiet", CONTROL_PLANE, RECEIVER)
         self.log_in()
+
+    def install_agent(self) -> None:
+        """With pip, as the unit's head says; for the presence that was enrolled."""
+        self._install("/opt/presence", "presence[fast]", "presence", "agent.toml")
+        self.set("[control_plane]", f'url = "{URL}"')
+        key = self.container.path("/root/AppScanPresence.key")
+        key.write_text(json.dumps(self.api.call("GET", f"Presences/{self.presence}/NewKey")))
+        self.container("install", "-m", "0600", "/root/AppScanPresence.key", KEY)
+        self.container("systemctl", "enable", "--now", "--quiet", AGENT)
+
+    def _install(self, home: str, requirement: str, unit: str, settings: str) -> None:
+        run, users = self.container, f"sysusers.d/{unit}.conf"
+        run("python3", "-m", "venv", home)
+        self.pip(home, requirement)
+        run("install", "-D", "-m", "0644", f"/srv/systemd/{users}", f"/etc/{users}")
+        run("systemd-sysusers")
+        run("install", "-D", "-m", "0644", f"/srv/config/{settings}", f"/etc/presence/{settings}")
+        run("install", "-m", "0644", f"/srv/systemd/{unit}.service", "/etc/systemd/system/")
+        run("systemctl", "daemon-reload")
+
+    def pip(self, home: str, requirement: str, newer: bool = False) -> None:
+        """Installs it from a directory, or a later version over it."""
+        options = ["--quiet", "--no-index", "--find-links=/srv/wheels"]
+        if newer:
+            options += ["--find-links=/srv/newer", "--upgrade"]
+        self.container(f"{home}/bin/pip", "install", *options, requirement)
 
     def log_in(self) -> None:
         """Returns once the control plane answers."""
@@ -104,12 +140,12 @@ class Site:
     def enrol(self) -> None:
         """A presence, its key and a webhook to the receiver; the settings name the control plane."""
         self.set("[control_plane]", f'url = "{URL}"')
-        presence = self.api.call("POST", "Presences", {"PresenceName": "container"})["Id"]
+        self.presence = self.api.call("POST", "Presences", {"PresenceName": "container"})["Id"]
         token = self.container.path("/root/token")
-        token.write_text(self.api.call("POST", f"Presences/{presence}/EnrollmentToken")["Token"])
+        token.write_text(self.api.call("POST", f"Presences/{self.presence}/EnrollmentToken")["Token"])
         self.container("presence", "enroll", "--token-file", "/root/token")
         uri = f"http://{ADDRESS}:{PORT}/ScanEnded/{{SubjectId}}"
-        webhook = {"PresenceId": presence, "Uri": uri, "Event": "ScanExecutionCompleted", "Global": True}
+        webhook = {"PresenceId": self.presence, "Uri": uri, "Event": "ScanExecutionCompleted", "Global": True}
         self.api.call("POST", "Webhooks", webhook)
 
     def set(self, section: str, line: str) -> None:
@@ -176,6 +212,18 @@ class Site:
         for text in self.container.log_of(AGENT).splitlines():
             if text.startswith("{"):
                 yield json.loads(text)
+
+    def status(self) -> dict[str, Any]:
+        """What the running agent says of itself."""
+        shown: dict[str, Any] = json.loads(self.container("presence", "status", "--json"))
+        return shown
+
+    def http_status(self, path: str) -> int:
+        """What the agent's own listener answers to a GET."""
+        connection = HTTPConnection("127.0.0.1", 8481, timeout=PATIENCE)
+        connection.request("GET", path)
+        with closing(connection):
+            return connection.getresponse().status
 
     def main_pid(self) -> str:
         return self.container.shown(AGENT, "MainPID")

@@ -37,4 +37,7 @@ def stopped(threads: set[int]) -> Iterator[None]:
         yield
     finally:
         for thread in held:
-            _ptrace(_DETACH, thread)
+            try:
+                _ptrace(_DETACH, thread)
+            except ProcessLookupError:
+                os.waitpid(thread, _WALL)  # killed meanwhile: unless it is waited for, its process has not ended
