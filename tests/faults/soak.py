@@ -31,20 +31,23 @@ MORE_DESCRIPTORS = 4
 MORE_THREADS = 2
 BYTES_FOR_A_DELIVERY = 1500
 """What the journal may keep of a delivery, whose id it must remember for more than a day."""
+LARGEST_LOG = 24 * MEGABYTE
+"""What the journal's write-ahead log may take: it grows until it is written back, and is emptied every minute."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a program uses. Bytes, and counts."""
+    """What a program uses. Bytes, and counts. `file`: its database; `log`: the write-ahead log beside that."""
 
     rss: int
     descriptors: int
     threads: int
-    files: int
+    file: int
+    log: int
     delivered: int
 
 
-def sample(pid: int, files: list[Path], delivered: int) -> Sample | None:
+def sample(pid: int, file: Path, delivered: int) -> Sample | None:
     """None while there is no such process."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -53,7 +56,9 @@ def sample(pid: int, files: list[Path], delivered: int) -> Sample | None:
         rss, threads = int(status["VmRSS"].split()[0]) * 1024, int(status["Threads"])
     except (OSError, KeyError):
         return None
-    return Sample(rss, descriptors, threads, sum(file.stat().st_size for file in files if file.exists()), delivered)
+    log = file.with_name(f"{file.name}-wal")
+    sizes = [each.stat().st_size if each.exists() else 0 for each in (file, log)]
+    return Sample(rss, descriptors, threads, *sizes, delivered)
 
 
 class Soak:
@@ -64,10 +69,7 @@ class Soak:
         self.agent = Program("run", env=env)
         self.faults = self.kills = 0
         self.samples: dict[str, list[Sample]] = {"agent": [], "control_plane": []}
-        self._files = {
-            "agent": [directory / f"journal.db{part}" for part in ("", "-wal")],
-            "control_plane": [directory / f"control-plane.db{part}" for part in ("", "-wal")],
-        }
+        self._files = {"agent": directory / "journal.db", "control_plane": directory / "control-plane.db"}
 
     async def kill_both(self) -> None:
         await self.agent.kill()
@@ -179,12 +181,15 @@ def _compare_halves(name: str, samples: list[Sample], found: Findings) -> None:
         unit = "_mb" if what == "rss" else ""
         found.figures[f"{name}_{what}{unit}"] = [round(half[what] / scale, 1) for half in (first, second)]
     delivered = samples[-1].delivered - samples[0].delivered
-    grown = (samples[-1].files - samples[0].files) / max(1, delivered)
+    grown = (samples[-1].file - samples[0].file) / max(1, delivered)
+    log = max(each.log for each in samples)
     found.figures[f"{name}_bytes_for_a_delivery"] = grown
-    found.figures[f"{name}_files_mb"] = samples[-1].files / MEGABYTE
+    found.figures[f"{name}_file_mb"] = samples[-1].file / MEGABYTE
+    found.figures[f"{name}_log_mb"] = log / MEGABYTE
     bound = first["rss"] * RSS_GROWTH + RSS_SLACK
     found.expect(second["rss"] <= bound, f"{name}: memory grew from {first['rss']:.0f} to {second['rss']:.0f}")
     for what, more in (("descriptors", MORE_DESCRIPTORS), ("threads", MORE_THREADS)):
         found.expect(second[what] <= first[what] + more, f"{name}: {what} grew from {first[what]} to {second[what]}")
     if name == "agent":
         found.expect(grown <= BYTES_FOR_A_DELIVERY, f"the journal grew by {grown:.0f} bytes for each delivery")
+        found.expect(log <= LARGEST_LOG, f"the journal's write-ahead log took {log} bytes")
