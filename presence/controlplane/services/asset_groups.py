@@ -169,6 +169,7 @@ async def _require_empty(transaction: AsyncConnection, me: Principal, group: Ass
 
 
 async def _move_to_default(transaction: AsyncConnection, me: Principal, group: AssetGroup, now: int) -> None:
+    require(me, Capability.MANAGE_APPLICATIONS)
     default_id = await asset_groups.default_id(transaction, me.organization_id)
     if not me.enters(default_id):
         raise Refusal(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from tests.integration.controlplane.access.people import NOWHERE
 from tests.integration.controlplane.access.world import ORGANIZATION, OWN, VIEWER, World
 from tests.integration.controlplane.peers import cloud_event
 from tests.integration.controlplane.people import Person
@@ -107,9 +108,32 @@ async def _group_of(world: World, place: str) -> str:
     return world.groups[place]
 
 
-async def _own_empty_group(world: World, place: str, person: Person) -> str:
-    is_member = place == OWN and person not in (world.people[letter] for letter in "Aoai")
-    return await world.group(place, person if is_member else None)
+async def _own_empty_group(world: World, place: str, person: Person, *others: str) -> str:
+    is_member = place == OWN and person not in (world.people[letter] for letter in f"Aoai{NOWHERE}")
+    return await world.group(place, person if is_member else None, *others)
+
+
+async def _own_group_with_application(world: World, place: str, person: Person, *others: str) -> str:
+    made = await _own_empty_group(world, place, person, *others)
+    await world.owner(place).post("Apps", {"Name": str(uuid4()), "AssetGroupId": made}, 201)
+    return made
+
+
+async def _own_and_default_with_application(world: World, place: str, person: Person) -> str:
+    return await _own_group_with_application(world, place, person, await world.default_group(OWN))
+
+
+async def _own_group_with_webhook(world: World, place: str, person: Person) -> str:
+    made = await _own_empty_group(world, place, person)
+    await world.owner(place).webhook(world.presence_of(place), AssetGroupId=made)
+    return made
+
+
+async def _global_to_associate(world: World, place: str) -> str:
+    made = await world.webhook(place, is_global=True)
+    application = await world.application(OWN if place == ORGANIZATION else place)
+    world.scopes[made] = {"Scope": "Application", "ScopeId": application}
+    return made
 
 
 async def _token(world: World, place: str, _person: Person) -> str:
@@ -207,6 +231,7 @@ PRESENCE, DELIVERY = "/Presences/{presence_id}", "/Deliveries/{delivery_id}"
 
 _NO_GROUPS = saying(AssetGroupIds=[])
 _DESCRIBED = saying(Description=unique)
+FORCED = "AssetGroups/{}?forceDeletion=true"
 WEBHOOK_FIELDS = {"Uri": "http://myservice.com/{SubjectId}", "Event": "ScanExecutionCompleted"}
 
 ACTIONS: dict[tuple[str, str], Action] = {
@@ -239,6 +264,9 @@ ACTIONS: dict[tuple[str, str], Action] = {
         _invite(AssetGroupIds=own_groups, RoleId=the_id),
         by_owner=False,
     ),
+    (INVITE, "by default"): Action(at("Account/InviteUsers"), body=_invite()),
+    (INVITE, "default role"): Action(at("Account/InviteUsers"), body=_invite(AssetGroupIds=own_groups)),
+    (INVITE, "Default group"): Action(at("Account/InviteUsers"), body=_invite(RoleId=role_named(VIEWER))),
     ("GET /Roles", "role"): in_list("Roles", World.role),
     ("POST /Roles", "of nothing"): Action(at("Roles"), body=saying(Name=unique, Capabilities={})),
     ("POST /Roles", "of webhooks"): Action(
@@ -253,6 +281,8 @@ ACTIONS: dict[tuple[str, str], Action] = {
     (f"PUT {ROLE}", "to webhooks"): Action(
         at("Roles/{}"), made(World.role), saying(Capabilities={"CreateModifyWebhooks": True})
     ),
+    (f"PUT {ROLE}", "default"): Action(at("Roles/{}"), made(World.role), saying(IsDefault=True)),
+    (f"PUT {ROLE}", "default, w"): Action(at("Roles/{}"), made(_role_of_webhooks), saying(IsDefault=True)),
     (f"PUT {ROLE}", "predefined"): Action(at("Roles/{}"), made(_predefined), _DESCRIBED, by_owner=False),
     (f"DELETE {ROLE}", "of nothing"): Action(at("Roles/{}"), made(World.role)),
     (f"DELETE {ROLE}", "of webhooks"): Action(at("Roles/{}"), made(_role_of_webhooks)),
@@ -279,6 +309,9 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("POST /AssetGroups", "group"): Action(at("AssetGroups"), body=saying(Name=unique)),
     (f"PUT {GROUP}", "group"): Action(at("AssetGroups/{}"), made(_group_of), _DESCRIBED),
     (f"DELETE {GROUP}", "empty group"): Action(at("AssetGroups/{}"), _own_empty_group, for_each=True),
+    (f"DELETE {GROUP}", "with an app"): Action(at(FORCED), _own_group_with_application, for_each=True),
+    (f"DELETE {GROUP}", "with a webhook"): Action(at(FORCED), _own_group_with_webhook, for_each=True),
+    (f"DELETE {GROUP}", "app, Default"): Action(at(FORCED), _own_and_default_with_application, for_each=True),
     (f"DELETE {GROUP}", "Default group"): Action(at("AssetGroups/{}"), made(World.default_group), by_owner=False),
     (MOVE, "from"): Action(
         at("AssetGroups/MoveAssetGroupResources/{}/{spare}"),
@@ -331,6 +364,7 @@ ACTIONS: dict[tuple[str, str], Action] = {
         by_owner=False,
     ),
     (f"PUT {WEBHOOK}", "webhook"): Action(at("Webhooks/{}"), made(World.webhook), saying(MaxAgeSeconds=60)),
+    (f"PUT {WEBHOOK}", "to Global"): Action(at("Webhooks/{}"), made(World.webhook), saying(Global=True)),
     (f"PUT {WEBHOOK}", "to presence"): Action(
         at_own("Webhooks/{}", World.webhook), made(World.presence), saying(PresenceId=the_id), by_owner=False
     ),
@@ -342,6 +376,9 @@ ACTIONS: dict[tuple[str, str], Action] = {
     (f"POST {SCOPES}", "and app of"): Action(at("Webhooks/Associations/{}"), made(_associate), _scope),
     (f"POST {SCOPES}", "and own app"): Action(at("Webhooks/Associations/{}"), made(_associate_own_application), _scope),
     (f"POST {SCOPES}", "and own group"): Action(at("Webhooks/Associations/{}"), made(_associate_own_group), _scope),
+    (f"POST {SCOPES}", "Global one"): Action(
+        at("Webhooks/Associations/{}"), made(_global_to_associate), _scope, by_owner=False
+    ),
     (f"POST {SCOPES}", "own, to app"): Action(
         at_own("Webhooks/Associations/{}", World.webhook),
         made(World.application),
@@ -366,6 +403,10 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("POST /Events", "of no app"): Action(at("Events"), body=_event),
     ("GET /Deliveries", "delivery"): in_list("Deliveries", World.delivery),
     (f"GET {DELIVERY}", "delivery"): Action(at("Deliveries/{}"), made(World.delivery)),
+    (f"GET {DELIVERY}", "orphan"): Action(at("Deliveries/{}"), made(World.delivery_of_deleted_webhook)),
+    (f"POST {DELIVERY}/Redeliver", "orphan"): Action(
+        at("Deliveries/{}/Redeliver"), made(World.delivery_of_deleted_webhook), by_owner=False
+    ),
     (f"POST {DELIVERY}/Resolve", "queued"): Action(
         at("Deliveries/{}/Resolve"), made(World.delivery), saying(Action="Fire"), by_owner=False
     ),

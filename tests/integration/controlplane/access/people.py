@@ -33,7 +33,9 @@ CUSTOM: dict[str, tuple[str, ...]] = {
     "i": ("ViewAudits", "AllAssetGroups"),
     "n": EVERYTHING_ELSE,
 }
-ROLES = "".join([*PREDEFINED, *CUSTOM])
+NOWHERE = "z"
+"""A Manager who is a member of no asset group."""
+ROLES = "".join([*PREDEFINED, *CUSTOM, NOWHERE])
 """The columns of the table, in their order."""
 
 
@@ -47,4 +49,5 @@ async def everybody(administrator: Caller, groups: Sequence[str]) -> dict[str, P
     for letter, capabilities in CUSTOM.items():
         member_of = () if "AllAssetGroups" in capabilities else groups
         found[letter] = await person(administrator, *capabilities, groups=member_of)
+    found[NOWHERE] = await person(administrator, role=await role_id(administrator, "Manager"))
     return found

@@ -43,11 +43,11 @@ class World:
     async def presence(self, place: str) -> str:
         return str((await self.owner(place).post("Presences", {"PresenceName": str(uuid4())}))["Id"])
 
-    async def group(self, place: str, member: Person | None = None) -> str:
-        """An empty one, of which the user is a member beside `own`."""
+    async def group(self, place: str, member: Person | None = None, *others: str) -> str:
+        """An empty one, of which the user is a member beside `own` and these."""
         made = await group(self.owner(place), str(uuid4()))
         if member is not None:
-            groups = {"AssetGroupIds": [self.groups[OWN], self.spare, made]}
+            groups = {"AssetGroupIds": [self.groups[OWN], self.spare, made, *others]}
             await self.administrator.call("PUT", f"User/{member.user_id}", 200, json=groups)
         return made
 
@@ -83,9 +83,9 @@ class World:
         scan = await self.scan(place)
         return str((await self.owner(place).post(f"Scans/{scan}/Executions", None, 201))["Id"])
 
-    async def webhook(self, place: str) -> str:
-        """One that is not Global, of the place's asset group or at organization level."""
-        fields: dict[str, Any] = {"Global": False}
+    async def webhook(self, place: str, *, is_global: bool = False) -> str:
+        """Of the place's asset group, or at organization level."""
+        fields: dict[str, Any] = {"Global": is_global}
         if place in self.groups:
             fields["AssetGroupId"] = self.groups[place]
         return str((await self.owner(place).webhook(self.presence_of(place), **fields))["Id"])
@@ -107,6 +107,12 @@ class World:
     async def delivery(self, place: str) -> str:
         test = {"SubjectId": str(uuid4())}
         made = await self.owner(place).post(f"Webhooks/{await self.webhook(place)}/Test", test, 201)
+        return str(made["Id"])
+
+    async def delivery_of_deleted_webhook(self, place: str) -> str:
+        webhook = await self.webhook(place)
+        made = await self.owner(place).post(f"Webhooks/{webhook}/Test", {"SubjectId": str(uuid4())}, 201)
+        await self.owner(place).call("DELETE", f"Webhooks/{webhook}", 204)
         return str(made["Id"])
 
     async def ended_delivery(self, place: str) -> str:
