@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sysconfig
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from presence import __version__
-from presence.agent.settings import CREDENTIAL, AgentSettings, Delivery
+from presence.agent.keys import STORED
+from presence.agent.settings import AgentSettings, Delivery
 from presence.cli import cli
 from presence.configuration import variables
 from presence.controlplane.settings import PREFIX, ControlPlaneSettings
@@ -91,8 +92,6 @@ def test_the_services_name_what_there_is(service: str) -> None:
     assert set(settings["networks"]) <= COMPOSE["networks"].keys()
     assert {volume.split(":")[0] for volume in settings.get("volumes", [])} <= COMPOSE["volumes"].keys()
     assert set(settings.get("environment", {})) <= SETTINGS
-    if settings.get("secrets"):
-        assert set(settings["secrets"]) == {CREDENTIAL} == COMPOSE["secrets"].keys()
 
 
 def test_the_agent_is_on_an_internal_network_alone_and_has_its_grace_period() -> None:
@@ -101,10 +100,18 @@ def test_the_agent_is_on_an_internal_network_alone_and_has_its_grace_period() ->
     assert Delivery().grace < float(agent["stop_grace_period"].removesuffix("s"))
 
 
+def test_the_agents_key_is_in_its_volume_under_a_name_that_no_rotated_key_has() -> None:
+    agent = COMPOSE["services"]["agent"]
+    key = PurePath(agent["environment"]["PRESENCE_CONTROL_PLANE__KEY_FILE"])
+    assert agent["volumes"] == [f"agent:{key.parent}"]
+    assert key.name != STORED
+
+
 def test_the_commands_in_the_compose_files_head_exist() -> None:
     head = (ROOT / "config" / "compose.yaml").read_text().partition("\nname:")[0]
-    (init,) = re.findall(r"run --rm control-plane (.*?) +#", head)
+    init, enroll = re.findall(r"compose run --rm (?:control-plane|agent) (.*?)(?: +#.*)?$", head, re.MULTILINE)
     known(init.split())
+    known(enroll.split())
     for services in re.findall(r"up --detach (.*)", head):
         assert set(services.split()) <= COMPOSE["services"].keys()
 

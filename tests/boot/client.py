@@ -1,6 +1,7 @@
 """A client of the REST API for a shell script: `tests/image` uses it. `ADMINISTRATOR` is the file that `init` printed.
 
-python -m tests.boot.client enrol ADMINISTRATOR URI KEY_FILE     a presence, its key, and a webhook
+python -m tests.boot.client key ADMINISTRATOR URI                a presence and a webhook; prints its key
+python -m tests.boot.client token ADMINISTRATOR URI              a presence and a webhook; prints what enrols an agent
 python -m tests.boot.client fire ADMINISTRATOR COUNT             posts events; prints their deliveries' ids
 python -m tests.boot.client delivered ADMINISTRATOR < IDS        returns when all of them have succeeded
 """
@@ -18,11 +19,19 @@ PATIENCE = 90.0
 """Seconds: longer than the half minute after which what was answered busy comes again."""
 
 
-def enrol(api: Api, uri: str, key_file: str) -> None:
+def key(api: Api, uri: str) -> None:
+    print(json.dumps(api.call("GET", f"Presences/{_presence(api, uri)}/NewKey")))
+
+
+def token(api: Api, uri: str) -> None:
+    print(api.call("POST", f"Presences/{_presence(api, uri)}/EnrollmentToken")["Token"])
+
+
+def _presence(api: Api, uri: str) -> str:
     presence = api.call("POST", "Presences", {"PresenceName": "image"})["Id"]
-    Path(key_file).write_text(json.dumps(api.call("GET", f"Presences/{presence}/NewKey")))
     webhook = {"PresenceId": presence, "Uri": uri, "Event": "ScanExecutionCompleted", "Global": True}
     api.call("POST", "Webhooks", webhook)
+    return str(presence)
 
 
 def fire(api: Api, count: str) -> None:
@@ -49,7 +58,7 @@ def main(command: str, administrator: str, *arguments: str) -> None:
     api = Api(URL)
     credentials = json.loads(Path(administrator).read_text())
     api.login(credentials["KeyId"], credentials["KeySecret"])
-    {"enrol": enrol, "fire": fire, "delivered": delivered}[command](api, *arguments)
+    {"key": key, "token": token, "fire": fire, "delivered": delivered}[command](api, *arguments)
 
 
 if __name__ == "__main__":
