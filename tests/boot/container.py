@@ -33,11 +33,8 @@ def command(*words: str | Path, cwd: Path | None = None) -> str:
 
 def make_root(root: Path) -> None:
     """A minimal Debian of this machine's version in that directory, as a host has it before anything of ours."""
-    archive, suite = root.with_suffix(".tar"), platform.freedesktop_os_release()["VERSION_CODENAME"]
-    command("mmdebstrap", "--quiet", "--variant=minbase", f"--include={_INCLUDED}", suite, archive)
-    root.mkdir()
-    command("tar", "-xf", archive, "-C", root)
-    archive.unlink()
+    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    command("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={_INCLUDED}", suite, root)
 
 
 def until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
