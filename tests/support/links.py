@@ -72,7 +72,7 @@ class Observed(Link):
             Listener(self.went_ready.set, self.reconciling.append),
             patience,
         )
-        self.failures: asyncio.Queue[Failure] = asyncio.Queue()
+        self.failed: asyncio.Queue[Failure] = asyncio.Queue()
         self.waits: list[float] = []
         self._pauses = pauses
         self._agrees = agrees
@@ -85,7 +85,7 @@ class Observed(Link):
 
     async def _pause(self, wait: float, failure: Failure) -> None:
         self.waits.append(wait)
-        self.failures.put_nowait(failure)
+        self.failed.put_nowait(failure)
         if self._pauses:
             await super()._pause(wait, failure)
         else:

@@ -109,7 +109,7 @@ async def test_keys_that_are_all_refused_are_tried_again_later(tmp_path: Path) -
         link._keys.store(NEW)
         cloud.key = "another-key-0123456789"
         async with running(link):
-            failures = [await link.failures.get() for _ in range(4)]
+            failures = [await link.failed.get() for _ in range(4)]
             assert {failure.cause for failure in failures} == {Cause.AUTH}
             rarely, at_once = Retry.RARELY, Retry.AT_ONCE
             assert [failure.retry for failure in failures] == [at_once, rarely, at_once, rarely]

@@ -64,7 +64,7 @@ async def test_every_session_has_a_greater_epoch() -> None:
     async with ScriptedControlPlane() as cloud, connected(cloud) as link:
         assert cloud.connection is not None
         await cloud.connection.close()
-        await link.failures.get()
+        await link.failed.get()
         await cloud.until(lambda: sum(isinstance(said, Hello) for said in cloud.heard) == 2)
         assert [said.epoch for said in cloud.heard if isinstance(said, Hello)] == [1, 2]
 
@@ -128,7 +128,7 @@ async def test_a_control_plane_that_never_reconciles_is_left_and_the_agent_goes_
     async with ScriptedControlPlane() as cloud:
         cloud.reconciles = False
         async with running(Observed(cloud.url, cloud.key, patience=Patience(reconciled=0.1))) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
             assert failure.cause is Cause.IDLE
             assert "did not say 'reconciled'" in failure.reason
             assert link.reconciling == [True, True, False]
@@ -137,14 +137,14 @@ async def test_a_control_plane_that_never_reconciles_is_left_and_the_agent_goes_
 async def test_what_was_held_waits_for_the_first_word_of_the_control_plane() -> None:
     link = Observed("ws://127.0.0.1:1", "key")
     async with running(link):
-        assert (await link.failures.get()).cause is Cause.TCP
+        assert (await link.failed.get()).cause is Cause.TCP
         assert link.reconciling == [True, False]
 
 
 async def test_go_away_names_the_delay() -> None:
     async with ScriptedControlPlane() as cloud, connected(cloud) as link:
         await cloud.say(GoAway(reason="restart", delay=1500))
-        failure = await link.failures.get()
+        failure = await link.failed.get()
         assert (failure.cause, failure.not_before) == (Cause.PEER, 1.5)
         assert 1.5 <= link.waits[0] <= 2.5
 
@@ -187,7 +187,7 @@ async def test_an_http_answer_is_told_by_its_status(
     async with ScriptedControlPlane() as cloud:
         cloud.refuse = lambda: response
         async with running(Observed(cloud.url, cloud.key)) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
             assert (failure.cause, failure.retry, failure.not_before) == (cause, retry, not_before)
             cloud.refuse = lambda: None
             await cloud.ready()
@@ -208,7 +208,7 @@ async def test_a_close_is_told_by_its_code(code: int, cause: Cause, retry: Retry
     async with ScriptedControlPlane() as cloud, connected(cloud) as link:
         assert cloud.connection is not None
         await cloud.connection.close(code, "because")
-        failure = await link.failures.get()
+        failure = await link.failed.get()
         assert (failure.cause, failure.retry) == (cause, retry)
 
 
@@ -216,7 +216,7 @@ async def test_a_cut_line_is_noticed() -> None:
     async with ScriptedControlPlane() as cloud, connected(cloud) as link:
         assert cloud.connection is not None
         cloud.connection.transport.abort()
-        assert (await link.failures.get()).cause is Cause.PEER
+        assert (await link.failed.get()).cause is Cause.PEER
 
 
 async def test_a_violation_closes_with_its_code() -> None:
@@ -231,7 +231,7 @@ async def test_a_violation_closes_with_its_code() -> None:
     async with ws.serve(speak_out_of_turn, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with running(Observed(f"ws://127.0.0.1:{port}", "key")) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
             assert failure.cause is Cause.PEER
             assert await codes.get() == (1002, "'canary' is not allowed while greeting")
 
@@ -245,7 +245,7 @@ async def test_a_violation_closes_with_its_code() -> None:
 )
 async def test_never_gives_up(url: str, cause: Cause, reason: str) -> None:
     async with running(Observed(url, "key")) as link:
-        failures = [await link.failures.get() for _ in range(3)]
+        failures = [await link.failed.get() for _ in range(3)]
         assert {failure.cause for failure in failures} == {cause}
         assert reason in failures[0].reason
 
@@ -254,7 +254,7 @@ async def test_the_key_is_read_afresh_for_each_try(tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     key_file.write_text("old-key-0123456789ab")
     async with ScriptedControlPlane() as cloud, running(Observed(cloud.url, "", key_file=key_file)) as link:
-        assert (await link.failures.get()).cause is Cause.AUTH
+        assert (await link.failed.get()).cause is Cause.AUTH
         key_file.write_text(cloud.key)
         await cloud.ready()
 
@@ -264,7 +264,7 @@ async def test_no_peer_can_make_it_come_back_without_backoff() -> None:
         cloud.refuse = lambda: answer(503, **{"Retry-After": "0"})
         async with running(Observed(cloud.url, cloud.key)) as link:
             for _ in range(12):
-                assert (await link.failures.get()).not_before == 0.0
+                assert (await link.failed.get()).not_before == 0.0
             # Random below a bound that doubles: twelve waits near zero do not happen.
             assert sum(link.waits) > 1.0
 
@@ -275,7 +275,7 @@ async def test_a_control_plane_that_accepts_and_closes_gets_longer_and_longer_pa
             await cloud.until(lambda times=times: cloud.heard.count(Ready()) == times)
             assert cloud.connection is not None
             await cloud.connection.close()
-            await link.failures.get()
+            await link.failed.get()
         assert link._backoff._bound == 60.0
 
 
@@ -287,14 +287,14 @@ async def test_a_session_that_lasted_makes_the_pauses_short_again() -> None:
             clock.pass_time(seconds * 1000)
             assert cloud.connection is not None
             await cloud.connection.close()
-            await link.failures.get()
+            await link.failed.get()
             assert link._backoff._bound == bound
 
 
 async def test_go_away_cannot_send_it_away_for_ever() -> None:
     async with ScriptedControlPlane() as cloud, connected(cloud) as link:
         await cloud.say(GoAway(reason="restart", delay=2**52))
-        assert (await link.failures.get()).not_before == 300.0
+        assert (await link.failed.get()).not_before == 300.0
 
 
 async def test_draining_is_said_again_in_the_next_session() -> None:
@@ -328,7 +328,7 @@ async def test_a_server_that_does_not_speak_the_protocol() -> None:
     async with ws.serve(listen, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with running(Observed(f"ws://127.0.0.1:{port}", "key")) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
             assert failure.cause is Cause.UPGRADE
             assert "does not speak presence.v1" in failure.reason
 
@@ -340,7 +340,7 @@ async def test_a_server_that_accepts_and_never_says_welcome_is_left() -> None:
     async with ws.serve(listen, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with running(Observed(f"ws://127.0.0.1:{port}", "key", patience=Patience(welcome=0.1))) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
             assert (failure.cause, failure.reason) == (Cause.IDLE, "the control plane did not say 'welcome' in time")
 
 
@@ -350,7 +350,7 @@ async def test_only_canaries_count_as_signs_of_life() -> None:
         async with running(Observed(cloud.url, cloud.key, patience=Patience(slack=0.1))) as link:
             await cloud.ready()
             spoken = asyncio.create_task(speak(cloud, Cancel(id=str(uuid.uuid4()))))
-            failure = await link.failures.get()
+            failure = await link.failed.get()
             assert (failure.cause, failure.reason) == (Cause.IDLE, "no canary for 0.2 s")
             spoken.cancel()
             await asyncio.gather(spoken, return_exceptions=True)
@@ -365,7 +365,7 @@ async def test_canaries_keep_the_connection() -> None:
             while asyncio.get_running_loop().time() < ends:
                 await cloud.canary("n")
                 await link.inbox.take(10)
-            assert link.failures.empty()
+            assert link.failed.empty()
             assert (link.status().canary_ago or 0) < 1000
 
 
@@ -385,11 +385,11 @@ async def test_a_peer_that_does_not_read_is_left() -> None:
         assert cloud.connection is not None
         cloud.connection.transport.pause_reading()
         echo = CanaryEcho(nonce="n" * 64)
-        while link.failures.empty():
+        while link.failed.empty():
             for _ in range(1000):
                 link.say(echo, 1)
             await asyncio.sleep(0)
-        failure = await link.failures.get()
+        failure = await link.failed.get()
         assert (failure.cause, failure.reason) == (Cause.IDLE, "the control plane does not read what is sent")
         cloud.connection.transport.abort()
 
@@ -401,7 +401,7 @@ async def test_a_suspended_host_connects_anew_at_once() -> None:
         clock.elapsed_now += HOUR
         clock.wall_now += HOUR
         async with asyncio.timeout(5):
-            failure = await link.failures.get()
+            failure = await link.failed.get()
         assert (failure.cause, failure.retry) == (Cause.CLOCK, Retry.AT_ONCE)
         assert "the host was suspended for 3600 s" in failure.reason
         assert link.waits == [0.0]
@@ -415,7 +415,7 @@ async def test_a_clock_that_was_set_connects_anew_at_once(jump: int, words: str)
         await cloud.ready()
         clock.wall_now += jump
         async with asyncio.timeout(5):
-            failure = await link.failures.get()
+            failure = await link.failed.get()
         assert words in failure.reason
         await cloud.until(lambda: cloud.heard.count(Ready()) == 2)
 
@@ -426,11 +426,11 @@ async def test_time_that_leaps_ends_a_pause() -> None:
         ScriptedControlPlane() as cloud,
         running(Observed(cloud.url, "wrong-key", clock=clock, pauses=True)) as link,
     ):
-        await link.failures.get()
+        await link.failed.get()
         assert link.waits[0] >= 300
         clock.wall_now += HOUR
         async with asyncio.timeout(5):
-            await link.failures.get()
+            await link.failed.get()
         assert cloud.connections == 2
 
 
@@ -454,7 +454,7 @@ async def test_the_status_says_what_is_known() -> None:
         cloud.refuse = lambda: answer(503)
         async with running(link):
             for _ in range(3):
-                await link.failures.get()
+                await link.failed.get()
             clock.pass_time(7000)
             status = link.status()
             assert status.tries >= 3

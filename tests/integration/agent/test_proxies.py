@@ -59,7 +59,7 @@ def at(cloud: ScriptedControlPlane, name: str = NAME) -> str:
 
 async def failure(link: Observed) -> Failure:
     async with running(link):
-        return await link.failures.get()
+        return await link.failed.get()
 
 
 async def test_wss_goes_through_squid_which_resolves_the_name(
@@ -146,7 +146,7 @@ async def test_credentials_that_were_corrected_are_used_within_a_second(tmp_path
     async with squid(hosts=HOSTS) as proxy, ScriptedControlPlane() as cloud:
         settings = {"proxy": f"http://{proxy.place}", "proxy_credentials_file": file}
         async with running(Observed(at(cloud), cloud.key, pauses=True, **settings)) as link:
-            assert (await link.failures.get()).retry is Retry.SLOWLY
+            assert (await link.failed.get()).retry is Retry.SLOWLY
             file.write_text(CREDENTIALS)
             async with asyncio.timeout(5):
                 await cloud.ready()

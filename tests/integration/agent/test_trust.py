@@ -42,7 +42,7 @@ def served(certificate: trustme.LeafCert, clients: trustme.CA | None = None) -> 
 
 async def failure_of(cloud: ScriptedControlPlane, clock: ManualClock | None = None, **settings: object) -> Failure:
     async with running(Observed(cloud.url, cloud.key, clock=clock, pauses=True, **settings)) as link:
-        return await link.failures.get()
+        return await link.failed.get()
 
 
 async def test_an_authority_in_a_file_is_trusted_besides_the_system_s(authority: trustme.CA, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_the_server_s_own_certificate_can_be_trusted_alone(authority: trus
 async def test_an_untrusted_issuer_is_named_and_tried_again_slowly(authority: trustme.CA) -> None:
     async with ScriptedControlPlane(tls=served(authority.issue_cert(HOST))) as cloud:
         async with running(Observed(cloud.url, cloud.key, pauses=True)) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
         assert (failure.cause, failure.retry) == (Cause.TLS, Retry.SLOWLY)
         assert failure.reason == (
             "certificate of 127.0.0.1 issued by 'Corp Inspection CA' is not trusted: looks like TLS inspection;"
@@ -94,7 +94,7 @@ async def test_a_file_that_is_replaced_is_read_without_a_restart(authority: trus
         ScriptedControlPlane(tls=served(authority.issue_cert(HOST))) as cloud,
         running(Observed(cloud.url, cloud.key, ca_file=file, pauses=True)) as link,
     ):
-        assert (await link.failures.get()).cause is Cause.TLS
+        assert (await link.failed.get()).cause is Cause.TLS
         written(authority, tmp_path)
         async with asyncio.timeout(5):
             await cloud.ready()
@@ -166,7 +166,7 @@ async def test_a_server_that_wants_a_client_certificate_is_understood(
         serving = asyncio.create_task(asyncio.to_thread(serve, listening))
         url = f"wss://{HOST}:{listening.getsockname()[1]}"
         async with running(Observed(url, "key", pauses=True, ca_file=written(authority, tmp_path))) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
         await serving
     assert (failure.cause, failure.retry) == (Cause.TLS, Retry.SLOWLY)
     assert "set control_plane.client_cert" in failure.reason
@@ -182,7 +182,7 @@ async def test_plain_text_on_the_port_of_tls_is_named() -> None:
     async with await asyncio.start_server(refuse, HOST, 0) as plain:
         url = f"wss://{HOST}:{plain.sockets[0].getsockname()[1]}"
         async with running(Observed(url, "key", pauses=True)) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
     assert (failure.cause, failure.retry) == (Cause.TLS, Retry.SLOWLY)
     assert failure.reason == "the answer is not TLS but plain text; is the port of control_plane.url right?"
 
@@ -190,7 +190,7 @@ async def test_plain_text_on_the_port_of_tls_is_named() -> None:
 async def test_tls_on_the_port_of_plain_text_is_named(authority: trustme.CA) -> None:
     async with ScriptedControlPlane(tls=served(authority.issue_cert(HOST))) as cloud:
         async with running(Observed(cloud.url.replace("wss:", "ws:"), cloud.key)) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
         assert failure.cause is Cause.UPGRADE
         assert "is control_plane.url right" in failure.reason
 
@@ -205,7 +205,7 @@ async def test_a_handshake_that_is_never_answered_ends(monkeypatch: pytest.Monke
     async with await asyncio.start_server(listen, HOST, 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         async with running(Observed(f"wss://{HOST}:{port}", "key")) as link:
-            failure = await link.failures.get()
+            failure = await link.failed.get()
         assert (failure.cause, failure.reason) == (
             Cause.TLS,
             f"127.0.0.1:{port}: no answer in time in the TLS handshake",
