@@ -16,7 +16,7 @@ from presence.domain.delivery import FinalState
 from presence.domain.egress import suggest
 from presence.domain.outcome import Attempt, Fault, Outcome, Phase, Reason, Refused, Response, TransportFailure
 from presence.domain.retry import Settle, Step
-from presence.errors import ConfigurationError
+from presence.errors import ConfigurationError, PresenceError
 from tests.support.requests import claimed
 
 DONE = Settle(FinalState.SUCCEEDED, Reason.DELIVERED)
@@ -166,11 +166,10 @@ async def test_a_file_that_cannot_be_written_is_logged_and_no_end(tmp_path: Path
 
 
 def test_without_a_file_it_is_said_how_to_get_one(file: Path) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r'nothing was observed yet; set \[egress\] mode = "observe"'
-    ) as caught:
+    with pytest.raises(PresenceError, match=r'nothing was observed yet; set \[egress\] mode = "observe"') as caught:
         read_seen(file)
     assert str(file) in str(caught.value)
+    assert not isinstance(caught.value, ConfigurationError)
 
 
 SIGHT = Sight("http", "h", 80, "GET", "10.0.0.1")._asdict()
