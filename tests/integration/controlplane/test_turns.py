@@ -25,6 +25,7 @@ from presence.controlplane.store.engine import Database
 from presence.controlplane.store.roles import Role
 from presence.domain.events import EventType, Happening
 from presence.domain.execution import Report
+from presence.tracing import UNTRACED
 
 Use = Callable[[Services, Principal], Awaitable[object]]
 ID = str(uuid4())
@@ -82,7 +83,7 @@ READS = {
 
 @pytest.fixture
 def services(settings: ControlPlaneSettings, database: Database) -> Services:
-    found: Services = assemble(settings, database, SystemClock()).app.state.services
+    found: Services = assemble(settings, database, SystemClock(), UNTRACED).app.state.services
     return found
 
 

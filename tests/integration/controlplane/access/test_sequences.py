@@ -26,6 +26,7 @@ from presence.controlplane.store import reach
 from presence.controlplane.store.associations import Association, Scope
 from presence.controlplane.store.engine import Database
 from presence.domain.events import EventType
+from presence.tracing import UNTRACED
 from tests.integration.controlplane.databases import ON_POSTGRESQL, ON_SQLITE
 
 Right = tuple[Capability, str]
@@ -211,7 +212,7 @@ async def check(
 
 @pytest.fixture
 def services(settings: ControlPlaneSettings, database: Database) -> Services:
-    found: Services = assemble(settings, database, SystemClock()).app.state.services
+    found: Services = assemble(settings, database, SystemClock(), UNTRACED).app.state.services
     return found
 
 
