@@ -76,7 +76,7 @@ CHANGES: dict[str, Use] = {
 
 READS = {
     "accounts.tenant", "applications.page", "asset_groups.page", "associations.page", "audits.page", "deliveries.find",
-    "deliveries.page", "effective_access.to_host", "executions.get", "executions.of_scan", "presences.page",
+    "deliveries.page", "effective_access.to_host", "executions.get", "executions.page", "presences.page",
     "presences.require_keys", "roles.page", "scans.page", "users.page", "webhooks.page",
 }  # fmt: skip
 
