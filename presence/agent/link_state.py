@@ -74,7 +74,7 @@ class Chronicle:
         self._canary_at: int | None = None
         self._told: dict[tuple[Cause, str], tuple[int, int]] = {}
         """When each failure was last told, and how often it came since."""
-        self._flapping = False
+        self._last_told: LinkState | None = None
         self._warned = False
 
     def status(self) -> LinkStatus:
@@ -93,8 +93,10 @@ class Chronicle:
 
     def online(self) -> None:
         self._enter(LinkState.ONLINE)
-        line = log.debug if self._flapping else log.info
+        # Whoever reads the log must not believe that it is offline still.
+        line = log.debug if self._last_told is LinkState.ONLINE else log.info
         line("link", state=self.state.value, url=self._url, tries=self._tries)
+        self._last_told = LinkState.ONLINE
         self._tries = 0
 
     def draining(self) -> None:
@@ -112,8 +114,7 @@ class Chronicle:
             self._told.clear()
         told_at, repeated = self._told.get((failure.cause, failure.reason), (None, 0))
         fields = {"cause": failure.cause.value, "reason": failure.reason, "retry_in": round(wait, 1)}
-        self._flapping = told_at is not None and failure.retry is not Retry.RARELY and now - told_at < REPEATED_EVERY
-        if self._flapping and told_at is not None:
+        if told_at is not None and failure.retry is not Retry.RARELY and now - told_at < REPEATED_EVERY:
             self._told[failure.cause, failure.reason] = told_at, repeated + 1
             log.debug("link", state=self.state.value, **fields)
             return
@@ -121,6 +122,7 @@ class Chronicle:
         if repeated:
             fields["repeated"] = repeated
         _line(failure)("link", state=self.state.value, **fields)
+        self._last_told = LinkState.OFFLINE
 
     def canary(self) -> None:
         self._canary_at = self._clock.elapsed()

@@ -73,7 +73,7 @@ async def _check(config: Path | None, show: Callable[["Finding"], None] | None) 
 def _check_agent(config: Path | None) -> Iterator["Finding"]:
     """What the running agent says of itself, if one runs, and whether it goes the way that was checked."""
     from presence.agent.checkup import WITHOUT_SETTINGS
-    from presence.agent.finding import failed, ok, skipped
+    from presence.agent.finding import failed, ok, skipped, warning
 
     try:
         status = ask(config, "/status")
@@ -92,6 +92,8 @@ def _check_agent(config: Path | None) -> Iterator["Finding"]:
     else:
         link = status["link"]["state"]
         yield ok("agent", f"version {status['version']} runs as process {status['pid']}, link {link}")
+    if status["paused"] is not None:
+        yield warning("pause", "no attempt starts: the agent is paused", "end it with 'presence resume'")
     yield from _compare(config, status["link"])
 
 

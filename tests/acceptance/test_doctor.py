@@ -42,6 +42,13 @@ async def test_a_running_agent_is_not_disturbed(tmp_path: Path) -> None:
             assert "failed   proxy: proxy 127.0.0.1:1: connection refused" in out
             assert "warning  agent's way: it goes to" in out
             assert "through no proxy, which is not the way that was checked" in out
+            await run("pause", "--for", "1m", env=env)
+            code, out, _ = await run("doctor", env=env)
+            assert code == 0
+            assert (
+                "warning  pause: no attempt starts: the agent is paused\n         -> end it with 'presence resume'"
+                in out
+            )
 
 
 async def test_the_real_control_plane_takes_the_key_and_keeps_its_session(tmp_path: Path) -> None:

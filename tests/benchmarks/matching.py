@@ -17,7 +17,7 @@ from presence.clock import SystemClock
 from presence.controlplane.access import ADMINISTRATOR, EVERY_ORGANIZATION, Capability, Principal
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
-from presence.controlplane.services.events import Events
+from presence.controlplane.services.events import Announcer, Events
 from presence.controlplane.settings import Store
 from presence.controlplane.store import accounts, users
 from presence.controlplane.store.accounts import ApiKey
@@ -28,6 +28,7 @@ from presence.controlplane.store.users import NewUser
 from presence.domain.events import EventType, Happening
 from presence.domain.scope import Place
 from presence.logs import configure
+from presence.tracing import UNTRACED
 from tests.support.matching import add_large_organization, plan
 from tests.support.postgres import postgres
 
@@ -71,7 +72,10 @@ async def _on(kind: str, store: Store, analyse: Callable[[], object]) -> dict[st
 
 async def _times(database: Database, shops: dict[str, Place], producers: dict[str, Principal]) -> dict[str, float]:
     """Median milliseconds for an event until its deliveries are on disk."""
-    events, times = Events(database, SystemClock(), Bus(), Metrics()), {name: list[float]() for name in shops}
+    events, times = (
+        Events(database, SystemClock(), Announcer(Bus(), Metrics(), UNTRACED)),
+        {name: list[float]() for name in shops},
+    )
     for _ in range(EVENTS):
         for name, shop in shops.items():
             happening = Happening("/benchmark", str(uuid4()), SCAN, "x", application_id=shop.application_id)

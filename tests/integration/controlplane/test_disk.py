@@ -8,11 +8,12 @@ from presence.controlplane.app import InitResult
 from presence.controlplane.bus import Bus
 from presence.controlplane.metrics import Metrics
 from presence.controlplane.services.accounts import Accounts
-from presence.controlplane.services.events import Events
+from presence.controlplane.services.events import Announcer, Events
 from presence.controlplane.store import presences, webhooks
 from presence.controlplane.store.engine import Database
 from presence.domain.events import EventType, Happening
 from presence.errors import DatabaseError
+from presence.tracing import UNTRACED
 from tests.integration.controlplane.databases import ON_SQLITE
 from tests.integration.controlplane.store.rows import HOOK
 
@@ -26,7 +27,7 @@ async def test_a_full_disk(database: Database, administrator: InitResult) -> Non
     async with database.write(organization_id) as transaction:
         await presences.add(transaction, organization_id, HOOK.presence_id, "office", 0)
         await webhooks.add(transaction, organization_id, HOOK)
-    events = Events(database, SystemClock(), Bus(), Metrics())
+    events = Events(database, SystemClock(), Announcer(Bus(), Metrics(), UNTRACED))
     await limit_pages(database, 1)
     accepted, refused = 0, None
     while refused is None:

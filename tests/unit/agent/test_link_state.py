@@ -87,6 +87,19 @@ def test_sessions_that_flap_are_not_told_one_by_one(lines: list[Any]) -> None:
     assert [line["state"] for line in told(lines)] == ["online", "offline", "online"]
 
 
+def test_the_log_never_ends_with_offline_while_it_is_online(lines: list[Any]) -> None:
+    """An outage with many tries, all alike; then it is there again."""
+    chronicle = Chronicle(ManualClock(), "wss://cloud.example.com")
+    chronicle.online()
+    chronicle.offline(AT_ONCE, 0.0, stable=True)
+    for _ in range(5):
+        chronicle.connecting()
+        chronicle.offline(OTHER, 1.0, stable=False)
+    chronicle.connecting()
+    chronicle.online()
+    assert [line["state"] for line in told(lines)] == ["online", "offline", "offline", "online"]
+
+
 def test_where_a_person_must_act_every_try_is_told_loudly(lines: list[Any]) -> None:
     chronicle = Chronicle(ManualClock(), "wss://cloud.example.com")
     for _ in range(3):
