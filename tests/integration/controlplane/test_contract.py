@@ -108,7 +108,7 @@ async def test_no_resource_fails_or_answers_what_is_not_declared(caller: Caller,
 async def test_who_may_do_nothing_is_told_so_as_declared(caller: Caller, tmp_path: Path) -> None:
     nobody = await person(caller, groups=[await default_group(caller)])
     known = configuration(await things(caller) | {"user_id": nobody.user_id}, 1.0)
-    options = ("--phases", "examples,fuzzing", "--mode", "positive", "--max-examples", "3")
+    options = ("--phases", "examples,fuzzing", "--mode", "positive", "--max-examples", "8")
     found = await tried(nobody, known, tmp_path, *options)
     for label, operation in (await operations(caller)).items():
         assert (403 in found[label]) == bool(operation.get("x-capabilities")), (label, found[label])

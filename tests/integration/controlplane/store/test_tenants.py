@@ -1,9 +1,10 @@
 """Every statement says whose rows it is about: looked for in all that the program asks its database."""
 
+import asyncio
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tests.integration.controlplane.access.table import TABLE
 from tests.integration.controlplane.access.test_matrix import ask
 from tests.integration.controlplane.access.world import World
 from tests.integration.controlplane.databases import ON_SQLITE
-from tests.integration.controlplane.peers import Agent, Caller
+from tests.integration.controlplane.peers import SECONDS, Agent, Caller
 from tests.integration.controlplane.people import stranger
 
 OF_ALL_ORGANIZATIONS = {
@@ -53,6 +54,8 @@ OF_ALL_ORGANIZATIONS = {
     "retention.organizations": "what is kept is looked through for one after the other",
 }
 """What may look at the rows of all organizations, and why."""
+EVERY_SECOND = {"sweep.presences_with_due", "sweep.owners", "sweep.dispatched"}
+"""What is done while an agent is connected."""
 
 
 STORE = Path(sweep.__file__).parent
@@ -191,7 +194,7 @@ async def test_every_statement_says_whose_rows_it_means(caller: Caller, settings
         world = World(caller, await stranger(caller, settings))
         await world.prepare()
         await ask_everything(world)
-        await deliver(caller)
+        await deliver(caller, asked)
         await sweep_up(settings)
     assert {name for name, tables in asked.items() if tables} == OF_ALL_ORGANIZATIONS.keys()
     assert len(asked) > 100, sorted(asked)
@@ -208,8 +211,9 @@ async def ask_everything(world: World) -> None:
             assert status < 300, row
 
 
-async def deliver(caller: Caller) -> None:
-    """One delivery, one that is held for a person, one that its webhook's pause holds, one that is refused as busy."""
+async def deliver(caller: Caller, asked: Mapping[str, set[str]]) -> None:
+    """One delivery, one that is held for a person, one that its webhook's pause holds, one that is refused as busy; and
+    a session that lasts until time has brought about what it does once a second."""
     presence_id, key = await caller.presence()
     webhook_id = (await caller.webhook(presence_id, OnUnknown="Hold"))["Id"]
     async with Agent(caller.url, key) as agent:
@@ -227,7 +231,9 @@ async def deliver(caller: Caller) -> None:
         await caller.resume(webhook_id)
     async with Agent(caller.url, key, instance=agent.instance, held=[first.id]) as agent:
         await agent.say(Accepted(id=first.id))
-        await agent.settled()
+        async with asyncio.timeout(SECONDS):
+            while not asked.keys() >= EVERY_SECOND:
+                await agent.settled()
     await caller.call("DELETE", f"Webhooks/{webhook_id}", 204)
     assert FinalState.SUCCEEDED in {one["State"] for one in await caller.deliveries()}
 
