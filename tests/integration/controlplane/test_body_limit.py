@@ -98,3 +98,14 @@ async def test_who_is_not_logged_in_is_told_so_before_the_body_is_read(caller: C
 async def test_a_body_that_nobody_asked_for_may_be_short(caller: Caller) -> None:
     await caller.call("POST", "Account/ApiKey", 201, data=BytesIO(b"x" * LIMIT))
     await caller.call("POST", "Account/ApiKey", 201, data=_chunks(b"x"))
+
+
+async def test_a_length_of_many_zeros_is_a_length_like_any_other(caller: Caller) -> None:
+    """Python refuses to read numbers of more than 4,300 digits; HTTP does not (RFC 9110, section 8.6)."""
+    parts = urlsplit(caller.url)
+    for length, status in ((b"0" * 5000 + b"2", b"401"), (b"0" * 5000 + b"9999999", b"413")):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(b"POST /api/v4/Presences HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\n{}" % length)
+        line = await asyncio.wait_for(reader.readline(), 10)
+        writer.close()
+        assert line.split()[1] == status, line
