@@ -163,8 +163,8 @@ class Agent:
         )  # fmt: skip
         places = tuple(listeners.place_of(listening) for listening in sockets)
         parts = Parts(
-            journal, self._path, self._link, self._worker, self.pause, pulses, lambda: self._reload.settings,
-            settings_file(config), run, places,
+            journal, self._path, self._link, self._worker, self.pause, pulses, self._reload, settings_file(config), run,
+            places,
         )  # fmt: skip
         self.status = Status(parts)
         self.metrics = Metrics(parts, self._intake, self._attempts)

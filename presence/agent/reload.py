@@ -51,10 +51,15 @@ class Stages:
 
 
 class Reload:
-    """`wanted.set()` asks for it. `settings`: those in force."""
+    """`wanted.set()` asks for it. `settings`: those in force.
+
+    `fault`: why the last reload changed nothing, None if it did; `restart`: the settings that wait for a restart.
+    """
 
     def __init__(self, settings: AgentSettings, load: Callable[[], AgentSettings], stages: Stages) -> None:
         self.settings = settings
+        self.fault: str | None = None
+        self.restart: list[str] = []
         self.wanted = asyncio.Event()
         self.pulse = Pulse("reload")
         self._load = load
@@ -78,16 +83,16 @@ class Reload:
                 new, targets = await asyncio.to_thread(self._read)
             self._stages.observe(new.egress.mode)
         except (ConfigurationError, TimeoutError) as error:
-            reason = "; ".join(str(error).splitlines()) or f"not read within {LOAD_SECONDS:g} s"
-            log.error("settings not reloaded", reason=reason, effect="the running ones stay in force")
+            self.fault = "; ".join(str(error).splitlines()) or f"not read within {LOAD_SECONDS:g} s"
+            log.error("settings not reloaded", reason=self.fault, effect="the running ones stay in force")
             return
         changed = set(changes(self.settings, new))
-        fixed = sorted(key for key in changed if needs_restart(key))
+        self.fault, self.restart = None, sorted(key for key in changed if needs_restart(key))
         self._apply(new, targets)
         self.settings = in_force(self.settings, new)
-        log.info("settings reloaded", changed=sorted(changed.difference(fixed)))
-        if fixed:
-            log.warning("restart needed", settings=fixed, effect="their old values stay in force until then")
+        log.info("settings reloaded", changed=sorted(changed.difference(self.restart)))
+        if self.restart:
+            log.warning("restart needed", settings=self.restart, effect="their old values stay in force until then")
 
     def _read(self) -> tuple[AgentSettings, Targets]:
         """The settings and the files that they name."""

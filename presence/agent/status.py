@@ -6,7 +6,6 @@ Durations are in seconds.
 
 import asyncio
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from presence.agent.link import Link
 from presence.agent.link_state import LinkState, LinkStatus
 from presence.agent.pause import Pause
 from presence.agent.pulse import Pulse
+from presence.agent.reload import Reload
 from presence.agent.removal import REMEDY
-from presence.agent.settings import AgentSettings
 from presence.agent.worker import Worker
 from presence.errors import ConfigurationError
 
@@ -34,7 +33,7 @@ LAG_EVERY, LAG_SECONDS = 1.0, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is looked at. `settings` gives those in force, `config` names their file; `listeners`: our own places."""
+    """What is looked at. `reload` has the settings in force, `config` names their file; `listeners`: our own places."""
 
     journal: Journal
     path: Path
@@ -42,7 +41,7 @@ class Parts:
     worker: Worker
     pause: Pause
     pulses: tuple[Pulse, ...]
-    settings: Callable[[], AgentSettings]
+    reload: Reload
     config: Path | None
     run: str
     listeners: tuple[str, ...]
@@ -101,6 +100,7 @@ class Status:
             "pid": os.getpid(),
             "uptime_s": _rounded(monotonic() - self._began),
             "config": str(parts.config) if parts.config else None,
+            "reload": {"fault": parts.reload.fault, "restart_needed": parts.reload.restart},
             "listeners": list(parts.listeners),
             "live": not hanging,
             "ready": not (hanging or unready),
@@ -125,7 +125,7 @@ class Status:
         return {"remaining_s": _seconds(self._parts.pause.remaining)}
 
     def _link(self) -> Document:
-        control_plane = self._parts.settings().control_plane
+        control_plane = self._parts.reload.settings.control_plane
         proxy = None
         with suppress(ConfigurationError):
             proxy = control_plane.model_copy(update={"proxy_credentials_file": None}).link_proxy()

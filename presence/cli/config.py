@@ -35,8 +35,10 @@ def check(config: Path | None, as_json: bool) -> int:
     from presence.agent.effective import faults_of_files
     from presence.agent.settings import load_settings
 
+    has_url = True
     try:
-        faults = faults_of_files(load_settings(config), config)
+        settings = load_settings(config)
+        has_url, faults = settings.control_plane.url is not None, faults_of_files(settings, config)
     except ConfigurationError as error:
         faults = str(error).splitlines()
     if as_json:
@@ -46,6 +48,8 @@ def check(config: Path | None, as_json: bool) -> int:
     if faults:
         raise ConfigurationError("\n".join(faults))
     click.echo(f"{settings_file(config) or 'no file, defaults and environment'}: nothing is wrong with the settings")
+    if not has_url:
+        click.echo("control_plane.url is not set: 'presence test-fire' does without, 'presence run' does not", err=True)
     return ExitCode.SUCCESS
 
 

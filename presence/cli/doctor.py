@@ -94,6 +94,13 @@ def _check_agent(config: Path | None) -> Iterator["Finding"]:
         yield ok("agent", f"version {status['version']} runs as process {status['pid']}, link {link}")
     if status["paused"] is not None:
         yield warning("pause", "no attempt starts: the agent is paused", "end it with 'presence resume'")
+    reload = status["reload"]
+    if reload["fault"] is not None:
+        remedy = "correct that and reload it again; until then the settings are in force that it had before"
+        yield failed("reload", reload["fault"], remedy)
+    if reload["restart_needed"]:
+        text = f"it runs with the values from before the reload of {', '.join(reload['restart_needed'])}"
+        yield warning("reload", text, "restart it; nothing that it holds is lost")
     yield from _compare(config, status["link"])
 
 

@@ -38,7 +38,7 @@ def as_text(document: dict[str, Any]) -> list[str]:
     if document["paused"] is not None:
         rows.append(("paused", click.style(_paused(document["paused"]["remaining_s"]), fg="yellow")))
     rows += [*_link(document["link"]), *_journal(document["journal"]), *_deliveries(document["deliveries"])]
-    rows.append(("settings", document["config"] or "environment variables and defaults"))
+    rows += _settings(document["config"], document["reload"])
     rows.append(("health at", ", ".join(document["listeners"]) or "-"))
     if document["log"]["dropped"]:
         lost = f"{document['log']['dropped']} lines dropped: its reader is slow"
@@ -50,6 +50,16 @@ def _agent(document: dict[str, Any]) -> str:
     verdict = click.style("ready", fg="green") if document["ready"] else click.style("not ready", fg="red")
     up = duration(document["uptime_s"])
     return f"{verdict}   version {document['version']}, process {document['pid']}, up for {up}, {document['instance']}"
+
+
+def _settings(config: str | None, reload: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("settings", config or "environment variables and defaults")]
+    if reload["fault"] is not None:
+        rows.append(("", click.style(f"not reloaded, the old ones are in force: {reload['fault']}", fg="red")))
+    if reload["restart_needed"]:
+        waiting = ", ".join(reload["restart_needed"])
+        rows.append(("", click.style(f"changed in the file, in force after a restart: {waiting}", fg="yellow")))
+    return rows
 
 
 def _paused(remaining: float | None) -> str:

@@ -10,8 +10,12 @@ CONFIG = Path(__file__).parents[2] / "config" / "agent.toml"
 
 
 async def test_the_shipped_file_is_right() -> None:
+    right = f"{CONFIG}: nothing is wrong with the settings\n"
     code, out, err = await run("config", "check", "--config", str(CONFIG))
-    assert (code, out, err) == (0, f"{CONFIG}: nothing is wrong with the settings\n", "")
+    assert (code, out) == (0, right)
+    assert err == "control_plane.url is not set: 'presence test-fire' does without, 'presence run' does not\n"
+    url = {"PRESENCE_CONTROL_PLANE__URL": "wss://presence.example.com"}
+    assert await run("config", "check", "--config", str(CONFIG), env=url) == (0, right, "")
 
 
 async def test_all_faults_come_at_once_with_exit_code_78(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """SIGHUP: what can be changed live is, what cannot is named, and a bad file changes nothing."""
 
 import asyncio
+import json
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import trustme
 from presence.protocol.messages import Report
 from tests.support.control_plane import ScriptedControlPlane, fire
 from tests.support.processes import Program, agent_env
+from tests.support.system import run
 from tests.support.target import Target, head, status
 from tests.support.tls import authority_file, server_context
 
@@ -113,6 +115,15 @@ async def test_what_needs_a_restart_is_named_without_its_value(tmp_path: Path, f
         assert "canary" not in agent.text()
         (report,) = await ended(cloud, target.url())
         assert report.reason == "delivered"
+        env = environment(cloud, tmp_path)
+        _, out, _ = await run("status", "--config", str(file), env=env)
+        waiting = "control_plane.proxy, delivery.max_in_flight"
+        assert f"settings      {file}\n              changed in the file, in force after a restart: {waiting}\n" in out
+        _, out, _ = await run("doctor", "--config", str(file), env=env)
+        assert f"warning  reload: it runs with the values from before the reload of {waiting}\n" in out
+        await reload(agent, file, ALLOWED)
+        _, out, _ = await run("status", "--config", str(file), env=env)
+        assert f"settings      {file}\nhealth at" in out
 
 
 async def test_a_bad_file_leaves_the_running_settings_in_place(tmp_path: Path, file: Path) -> None:
@@ -130,6 +141,13 @@ async def test_a_bad_file_leaves_the_running_settings_in_place(tmp_path: Path, f
         await reload(agent, file, missing, "settings not reloaded")
         (report,) = await ended(cloud, target.url())
         assert report.reason == "delivered"
+        env = environment(cloud, tmp_path)
+        _, out, _ = await run("status", "--config", str(file), env=env)
+        assert f"{file}\n              not reloaded, the old ones are in force: " in out
+        assert f"{tmp_path}/absent" in out
+        await reload(agent, file, ALLOWED)
+        _, out, _ = await run("status", "--config", str(file), "--json", env=env)
+        assert json.loads(out)["reload"] == {"fault": None, "restart_needed": []}
 
 
 async def test_the_level_of_the_log_changes_both_ways(tmp_path: Path, file: Path) -> None:
