@@ -77,9 +77,10 @@ def show(delivery: str, as_json: bool, config: Path | None) -> None:
         return
     for name, value in found.items():
         if name != "log" and value is not None:
-            click.echo(f"{name:<18}{value}")
+            label, text = (name[:-2], duration(value)) if name.endswith("_s") else (name, value)
+            click.echo(f"{label:<18}{text}")
     for attempt in found["log"]:
-        said = ", ".join(f"{name} {value}" for name, value in attempt.items() if name not in ("number", "ago_s"))
+        said = ", ".join(_said(name, value) for name, value in attempt.items() if name not in ("number", "ago_s"))
         click.echo(f"attempt {attempt['number']:<10}{duration(attempt['ago_s'])} ago: {said}")
 
 
@@ -110,6 +111,13 @@ def _from_file(config: Path | None, absent: NoDaemon) -> Any:
         raise absent
     click.echo(f"no agent is running here; {path} is read", err=True)
     return JournalFile(path)
+
+
+def _said(name: str, value: object) -> str:
+    """Of an attempt: what is a number but no status is milliseconds, what is only said where it is so is a word."""
+    if value is True:
+        return name
+    return f"{name} {value} ms" if isinstance(value, int) and name != "status" else f"{name} {value}"
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import stat
 import sys
@@ -247,6 +248,9 @@ async def test_a_held_delivery_is_listed_shown_and_released(tmp_path: Path) -> N
             assert (shown["state"], shown["has_authorization"]) == ("held", True)
             assert [attempt["fault"] for attempt in shown["log"]] == ["interrupted"]
             assert "canary-secret" not in out
+            out = await output("deliveries", "show", held.id, env=env)
+            assert re.search(r"^age +\d.*? s$", out, re.MULTILINE)
+            assert re.search(r"^attempt 1 +.* s ago: took \d+ ms,.* fault interrupted, .*unknown", out, re.MULTILINE)
             await output("pause", env=env)
             assert await run("deliveries", "release", held.id, env=env) == (0, f"{held.id} is pending again\n", "")
             requests = len(target.requests)
