@@ -37,7 +37,7 @@ async def settle(
         if report.id not in known:
             _log.warning("report for an unknown delivery", delivery=report.id, presence=peer.presence_id)
         elif _is_telling(report, known[report.id].instance_id, instance_id):
-            settled.append(_settled(report, now))
+            settled.append(_settled(report, known[report.id].created_at, now))
         else:
             _log.info(
                 "report of an instance that does not own the delivery, not recorded",
@@ -49,10 +49,11 @@ async def settle(
     return [InVain(id_, owner) for id_, owner in owners.items() if owner is not None and owner != instance_id]
 
 
-def attempt_log(log: Sequence[AttemptRecord], now: int) -> str:
-    """As stored: absolute times in place of the ages."""
+def attempt_log(log: Sequence[AttemptRecord], created_at: int, now: int) -> str:
+    """As stored: absolute times in place of the ages, none before the delivery was made."""
     attempts = [
-        {"at": max(0, now - record.ago), **record.model_dump(exclude={"ago"}, exclude_none=True)} for record in log
+        {"at": max(created_at, now - record.ago), **record.model_dump(exclude={"ago"}, exclude_none=True)}
+        for record in log
     ]
     return json.dumps(attempts, separators=(",", ":"))
 
@@ -88,12 +89,12 @@ def _is_gone(settled: Settled, known: Mapping[str, Standing]) -> bool:
     return settled.state is FinalState.FAILED and settled.reason == Reason.GONE and _ends_now(settled, known)
 
 
-def _settled(report: Report, now: int) -> Settled:
+def _settled(report: Report, created_at: int, now: int) -> Settled:
     return Settled(
         id=report.id,
         state=report.state,
         reason=report.reason,
         attempts=report.attempts,
-        attempt_log=attempt_log(report.log, now),
-        settled_at=max(0, now - report.settled_ago),
+        attempt_log=attempt_log(report.log, created_at, now),
+        settled_at=max(created_at, now - report.settled_ago),
     )

@@ -202,7 +202,7 @@ class Sessions:
         ]
         waiting = [message for message in mine if not _is_released(message, known)]
         await holds.say_release(transaction, peer, [release.id for release in answers])
-        await holds.hold(transaction, peer, instance_id, [_waiting(message, now) for message in waiting])
+        await holds.hold(transaction, peer, instance_id, [_waiting(message, known, now) for message in waiting])
         for message in waiting:
             if known[message.id].state is DeliveryState.ACCEPTED:
                 _log.warning(
@@ -224,5 +224,5 @@ def _is_released(held: Held, known: Mapping[str, Standing]) -> bool:
     return standing.state is DeliveryState.ACCEPTED and standing.released_attempts == held.attempts
 
 
-def _waiting(held: Held, now: int) -> Waiting:
-    return Waiting(held.id, held.reason, held.attempts, attempt_log(held.log, now))
+def _waiting(held: Held, known: Mapping[str, Standing], now: int) -> Waiting:
+    return Waiting(held.id, held.reason, held.attempts, attempt_log(held.log, known[held.id].created_at, now))

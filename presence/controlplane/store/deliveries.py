@@ -65,6 +65,7 @@ class Standing:
     instance_id: str | None
     webhook_id: str
     released_attempts: int | None
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,7 @@ async def standings(transaction: AsyncConnection, peer: Peer, ids: Collection[st
         delivery.c.instance_id,
         delivery.c.webhook_id,
         delivery.c.released_attempts,
+        delivery.c.created_at,
     ).where(of(peer))
     return {
         row[0]: Standing(_D(row[1]), *row[2:])

@@ -69,6 +69,23 @@ async def test_one_delivery_tells_its_time_line(caller: Caller) -> None:
     assert listed == [{name: value for name, value in shown.items() if name != "TimeLine"}]
 
 
+async def test_what_an_agent_says_was_before_the_delivery_is_shown_at_its_making(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    (delivery_id,) = (await caller.event(SUBJECT))["Deliveries"]
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        log = (AttemptRecord(number=1, ago=3_600_000, took=7, status=204),)
+        end = Report(
+            id=fire.id, state=FinalState.SUCCEEDED, reason="delivered", attempts=1, settled_ago=3_600_000, log=log
+        )
+        await agent.say(Accepted(id=fire.id), end)
+        await agent.settled()
+    shown = await caller.get(f"Deliveries/{delivery_id}")
+    assert shown["TimeLine"][0]["Text"] == "made"
+    assert shown["Attempts"][0]["At"] == shown["SettledAt"] == shown["CreatedAt"]
+
+
 async def test_deliveries_are_filtered(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     webhook = await caller.webhook(presence_id)
