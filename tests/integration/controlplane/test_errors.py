@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from presence.controlplane.settings import Limits
 from tests.integration.controlplane.peers import Caller
 
 MARK = "s3cr3tMARK"
@@ -33,6 +34,12 @@ PATHS = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def limits() -> Limits:
+    """Some thousand requests are sent by one user."""
+    return Limits(requests_per_minute=100_000, logins_per_minute=1_000)
+
+
 async def document(caller: Caller) -> dict[str, dict[str, Any]]:
     async with caller.http.get(f"{caller.url}/openapi.json") as answer:
         paths: dict[str, dict[str, Any]] = (await answer.json())["paths"]
@@ -51,6 +58,7 @@ async def failed(caller: Caller, method: str, path: str, **request: Any) -> tupl
     async with caller.http.request(method, url, headers=headers, allow_redirects=False, **request) as answer:
         text = await answer.text()
         assert 400 <= answer.status < 500, (method, path, request, answer.status, text)
+        assert answer.status != 429, "nobody looked at the request"
         assert MARK not in text, (method, path, request, text)
         if method != "HEAD":
             body = json.loads(text)

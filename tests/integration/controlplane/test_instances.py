@@ -12,7 +12,7 @@ from presence.controlplane.settings import ControlPlaneSettings, Dispatch
 from presence.domain.delivery import FinalState
 from presence.errors import CloseCode
 from presence.protocol.messages import Accepted, Cancel, Fire, Report
-from tests.integration.controlplane.peers import Agent, Caller, logged_in
+from tests.integration.controlplane.peers import Agent, Caller, before_the_next_look, logged_in
 
 
 @pytest.fixture
@@ -219,5 +219,6 @@ class TestBrisk:
         shown = await presence_of(caller)
         while shown["LastCanaryAgeSeconds"] != 1:
             assert shown["LastCanaryAgeSeconds"] == 0
+            await before_the_next_look()
             shown = await presence_of(caller)
         assert shown["Status"] == "Inactive"

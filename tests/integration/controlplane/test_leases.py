@@ -5,7 +5,7 @@ import pytest
 from presence.clock import SystemClock
 from presence.controlplane.settings import Dispatch
 from presence.protocol.messages import Accepted, Cancel, Fire
-from tests.integration.controlplane.peers import Agent, Caller
+from tests.integration.controlplane.peers import Agent, Caller, before_the_next_look
 
 JUMP_MS = 120_000
 YEARS_MS = 10 * 365 * 86_400_000
@@ -79,5 +79,5 @@ class TestBrisk:
             (shown,) = (await caller.get("Presences"))["Items"]
             assert (shown["Status"], shown["LastCanaryAgeSeconds"]) == ("Active", 0)
         while (shown := (await caller.get("Presences"))["Items"][0])["LastCanaryAgeSeconds"] == 0:
-            pass
+            await before_the_next_look()
         assert shown["Status"] == "Inactive"

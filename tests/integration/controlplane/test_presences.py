@@ -18,7 +18,7 @@ from presence.controlplane.app import InitResult
 from presence.controlplane.settings import ControlPlaneSettings
 from presence.errors import CloseCode
 from presence.protocol.messages import Accepted, Fire
-from tests.integration.controlplane.peers import Agent, Caller, logged_in
+from tests.integration.controlplane.peers import Agent, Caller, before_the_next_look, logged_in
 from tests.integration.controlplane.people import group, person
 
 
@@ -31,7 +31,7 @@ async def until_active(caller: Caller, presence_id: str) -> None:
     """Returns when the first canary's echo is recorded."""
     async with asyncio.timeout(10):
         while await status_of(caller, presence_id) != "Active":
-            pass
+            await before_the_next_look()
 
 
 async def delete(caller: Caller, presence_id: str, status: int = 204) -> object:

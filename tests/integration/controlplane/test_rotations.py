@@ -12,7 +12,7 @@ from presence.controlplane.app import InitResult, run_init
 from presence.controlplane.settings import ControlPlaneSettings, Dispatch
 from presence.errors import CloseCode
 from presence.protocol.messages import Fire, NewKey
-from tests.integration.controlplane.peers import Agent, Caller, agent_connection, logged_in
+from tests.integration.controlplane.peers import Agent, Caller, agent_connection, before_the_next_look, logged_in
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def back(caller: Caller, key: str, agent: Agent) -> Agent:
 async def until_done(caller: Caller) -> None:
     async with asyncio.timeout(10):
         while (await standing(caller))["Status"] != "Done":
-            pass
+            await before_the_next_look()
 
 
 @pytest.mark.usefixtures("patient")
@@ -243,7 +243,7 @@ class TestBrisk:
             await gone.settled()
         async with Agent(caller.url, key) as agent:
             while gone.instance in (await rotate(caller, presence_id))["PendingInstances"]:
-                pass
+                await before_the_next_look()
             new = ""
             while received := agent.waiting(NewKey):
                 new = (await agent.expect(NewKey)).key

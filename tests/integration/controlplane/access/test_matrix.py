@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from presence.controlplane.settings import ControlPlaneSettings
+from presence.controlplane.settings import ControlPlaneSettings, Limits
 from tests.integration.controlplane.access.actions import ACTIONS, Action, Cell
 from tests.integration.controlplane.access.people import ROLES
 from tests.integration.controlplane.access.table import PUBLIC, TABLE, WITHOUT_LOG_IN, Row
@@ -19,6 +19,12 @@ API = "/api/v4"
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options", "trace"}
 RESOURCES = sorted({row.route.split("/")[1] for row in TABLE})
 Answer = tuple[int, Any]
+
+
+@pytest.fixture
+def limits() -> Limits:
+    """A cell is a request, and there are thousands; everybody logs in within seconds."""
+    return Limits(requests_per_minute=100_000, logins_per_minute=1_000)
 
 
 async def asked(who: Caller, method: str, path: str, body: object = None) -> Answer:
