@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -40,7 +41,15 @@ ALLOWED: dict[str, set[str]] = {
 PLACES = {
     *("agent's log", "control plane's log", "/metrics", "/proc/cmdline", "/proc/environ", "journal", "database"),
     *("API answers", "status", "healthcheck", "doctor", "doctor --bundle", "config show", "config check"),
-    *("deliveries list", "deliveries show", "heads of the link", "frame hello", "frame report", "frame held"),
+    *(
+        "deliveries list",
+        "deliveries show",
+        "heads of the link",
+        "/status after a refused reload",
+        "frame hello",
+        "frame report",
+        "frame held",
+    ),
 }
 FIELDS = {"authorization": "authorization", "body": "body", "subject": "subject_id", "query": "uri"}
 """The canaries that a Fire frame holds, and the journal while the delivery has not ended; each in its own place."""
@@ -309,6 +318,14 @@ async def reloaded(agent: Program, config: Path, secret: str) -> None:
     await agent.said("settings not reloaded")
 
 
+async def refusal(place: str) -> str:
+    """The state that the agent tells, with why it has not taken its settings."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://{place}/status") as answer:
+        text = await answer.text()
+    assert "max_in_flight" in json.loads(text)["reload"]["fault"]
+    return text
+
+
 def append(config: Path, line: str) -> None:
     with config.open("a") as file:
         file.write(f"{line}\n")
@@ -361,12 +378,13 @@ async def test_planted_secrets_are_where_they_belong_and_nowhere_else(tmp_path: 
             await look_at_the_commands(search, config, directory)
             await look_at_the_api(search, cloud, made)
             await reloaded(agent, config, search.secrets["mistake"])
+            place = (await agent.said("started"))["health"][0]
+            search.look("/status after a refused reload", await refusal(place))
             recorder.cut()
             await agent.said("link", state="offline")
             undecided.answer = always(NO_CONTENT)
             await cloud.api.call("POST", f"Deliveries/{last['held']['Id']}/Resolve", {"Action": "Fire"})
             await state(cloud.api, made["held"], {"succeeded"})
-            place = (await agent.said("started"))["health"][0]
             for url in (f"http://{place}/metrics", f"{cloud.api.url}/metrics"):
                 search.look("/metrics", (await scraped(url)).text)
             look_at_the_processes(search, agent, cloud.program)
