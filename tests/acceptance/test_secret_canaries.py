@@ -41,15 +41,8 @@ ALLOWED: dict[str, set[str]] = {
 PLACES = {
     *("agent's log", "control plane's log", "/metrics", "/proc/cmdline", "/proc/environ", "journal", "database"),
     *("API answers", "status", "healthcheck", "doctor", "doctor --bundle", "config show", "config check"),
-    *(
-        "deliveries list",
-        "deliveries show",
-        "heads of the link",
-        "/status after a refused reload",
-        "frame hello",
-        "frame report",
-        "frame held",
-    ),
+    *("deliveries list", "deliveries show", "heads of the link", "frame hello", "frame report", "frame held"),
+    "/status after a refused reload",
 }
 FIELDS = {"authorization": "authorization", "body": "body", "subject": "subject_id", "query": "uri"}
 """The canaries that a Fire frame holds, and the journal while the delivery has not ended; each in its own place."""
