@@ -113,7 +113,10 @@ class MomentModel(Output):
 
 
 class DeliveryDetailModel(DeliveryModel):
-    """A delivery with its time line: made, dispatched and accepted (for the last time), attempted, ended."""
+    """A delivery with its time line: made, dispatched and accepted (for the last time), attempted, ended.
+
+    `AcceptedAt` is when the acceptance was heard; the time line has it no later than the first attempt.
+    """
 
     time_line: list[MomentModel]
 
@@ -226,13 +229,19 @@ def _attempt(record: dict[str, Any]) -> AttemptModel:
 
 
 def _time_line(row: Delivery) -> list[MomentModel]:
-    """In the order of time; where that is equal, in the order in which things happen."""
+    """In the order of time; where that is equal, in the order in which things happen.
+
+    An acceptance is written down when it is heard, often after the agent's quick first attempt, whose time is known
+    from its age: it is shown no later than that.
+    """
+    attempts = json.loads(row.attempt_log)
     moments = [(row.created_at, "made" if row.redelivery_of is None else "made, as a redelivery")]
     if row.dispatched_at is not None:
         moments.append((row.dispatched_at, "dispatched to an agent"))
     if row.accepted_at is not None:
-        moments.append((row.accepted_at, "accepted by the agent"))
-    for record in json.loads(row.attempt_log):
+        accepted_at = min([row.accepted_at, *(record["at"] for record in attempts)])
+        moments.append((accepted_at, "accepted by the agent"))
+    for record in attempts:
         moments.append((record["at"], f"attempt {record['number']}: {_outcome(record)}"))
     if row.settled_at is not None:
         moments.append((row.settled_at, row.state if row.reason is None else f"{row.state}: {row.reason}"))

@@ -69,6 +69,29 @@ async def test_one_delivery_tells_its_time_line(caller: Caller) -> None:
     assert listed == [{name: value for name, value in shown.items() if name != "TimeLine"}]
 
 
+async def test_a_quick_attempt_is_shown_after_its_acceptance(caller: Caller) -> None:
+    presence_id, key = await caller.presence()
+    await caller.webhook(presence_id)
+    (delivery_id,) = (await caller.event(SUBJECT))["Deliveries"]
+    async with Agent(caller.url, key) as agent:
+        fire = await agent.expect(Fire)
+        await caller.until(delivery_id, "dispatched")
+        log = (AttemptRecord(number=1, ago=1, took=1, status=204),)
+        end = Report(id=fire.id, state=FinalState.SUCCEEDED, reason="delivered", attempts=1, settled_ago=1, log=log)
+        await agent.say(Accepted(id=fire.id), end)
+        await agent.settled()
+    shown = await caller.get(f"Deliveries/{delivery_id}")
+    assert [moment["Text"] for moment in shown["TimeLine"]] == [
+        "made",
+        "dispatched to an agent",
+        "accepted by the agent",
+        "attempt 1: status 204 after 1 ms",
+        "succeeded: delivered",
+    ]
+    times = [moment["At"] for moment in shown["TimeLine"]]
+    assert times == sorted(times)
+
+
 async def test_what_an_agent_says_was_before_the_delivery_is_shown_at_its_making(caller: Caller) -> None:
     presence_id, key = await caller.presence()
     await caller.webhook(presence_id)
